@@ -1,0 +1,6 @@
+"""`deepspeed --num_gpus N launch/pretrain.py --config FILE`: the same function as `llama-gene pretrain --config FILE`, in N processes."""
+
+from llama_gene.cli import script
+
+if __name__ == "__main__":
+    script("pretrain")

@@ -1,0 +1,1 @@
+"""From text to rows: corpus and packing for pretraining, tasks, instructions and prompts for instruction tuning."""

@@ -1,0 +1,155 @@
+"""Instructions become token rows: the loss is on the answer, and what is too long is shortened inside its sequences, never at the answer.
+
+The reference code cut prompt + answer at 512 tokens on the right, so that long rows lost their answer and taught nothing (C16 of the
+faults), and a pair lost its second sequence first. Here each sequence of a row keeps the same share of its letters, the largest share
+that fits (found by interpolation, since tokens are not letters). The beginning of a sequence is kept; in structure questions the end,
+which is what the question is about. Every shortened row says how many letters it lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from llama_gene.data.instructions import Example
+from llama_gene.data.prompts import encode_answer, encode_prompt, render_user
+from llama_gene.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+"""Hugging Face's label for tokens without loss."""
+Loss = Literal["response", "full"]
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """One training row; `labels` are the ids where there is loss and -100 elsewhere, `num_shortened` the letters that were cut."""
+
+    input_ids: list[int]
+    labels: list[int]
+    num_shortened: int
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """One question for evaluation; `num_shortened` is the number of letters that were cut."""
+
+    input_ids: list[int]
+    num_shortened: int
+
+
+@dataclass(frozen=True)
+class EncodedExamples:
+    """Training rows and what happened to the rest: rows shortened, and rows that no shortening makes fit."""
+
+    rows: list[EncodedExample]
+    num_shortened: int
+    num_rejected: int
+
+
+def encode_example(
+    tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int, template: str = "alpaca", loss: Loss = "response"
+) -> EncodedExample:
+    """Return prompt + answer of at most `max_length` tokens, with loss on the answer (and EOS), or on every token with loss="full".
+
+    Raises InputError when instruction and answer alone are too long, or the answer is empty: a row without a target teaches nothing.
+    """
+    row = _encode(tokenizer, example, max_length, template, loss)
+    if row is None:
+        raise InputError(
+            f"a row of task '{example['task']}' does not fit {max_length} tokens even with its sequences cut away",
+            "room for prompt and answer",
+            "Raise max_length",
+        )
+    return row
+
+
+def encode_examples(
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[Example],
+    max_length: int,
+    template: str = "alpaca",
+    loss: Loss = "response",
+) -> EncodedExamples:
+    """Return the training rows of many examples; rows that cannot fit are left out and counted."""
+    fitting = [_encode(tokenizer, example, max_length, template, loss) for example in examples]
+    rows = [row for row in fitting if row is not None]
+    if examples and not rows:
+        raise InputError(f"none of {len(examples)} examples fits {max_length} tokens", "room for prompt and answer", "Raise max_length")
+    return EncodedExamples(rows, sum(row.num_shortened > 0 for row in rows), len(fitting) - len(rows))
+
+
+def encode_for_evaluation(
+    tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int, template: str = "alpaca", shorten: bool = False
+) -> EncodedPrompt | None:
+    """Return the prompt of an example such that it and its longest label fit `max_length` tokens.
+
+    Without `shorten`, a longer one gives None; with it, the sequences are shortened (None only if that is not enough). The caller counts.
+    """
+    answers = example["labels"] or [example["output"]]
+    room = max_length - max(len(encode_answer(tokenizer, answer, template)) for answer in answers)
+    prompt = _fit(tokenizer, example, room, template)
+    return prompt if prompt is not None and (shorten or prompt.num_shortened == 0) else None
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int, template: str, loss: Loss) -> EncodedExample | None:
+    """Return the training row, None where no shortening makes it fit."""
+    if not example["output"]:
+        raise InputError(f"a row of task '{example['task']}' has an empty output", "an answer")
+    answer = encode_answer(tokenizer, example["output"], template)
+    prompt = _fit(tokenizer, example, max_length - len(answer), template)
+    if prompt is None:
+        return None
+    ids = prompt.input_ids + answer
+    labels = list(ids) if loss == "full" else [IGNORED] * len(prompt.input_ids) + answer
+    return EncodedExample(ids, labels, prompt.num_shortened)
+
+
+def _fit(tokenizer: PreTrainedTokenizerFast, example: Example, room: int, template: str) -> EncodedPrompt | None:
+    """Return the prompt in at most `room` tokens, its sequences shortened no more than needed; None if that is not possible."""
+    sequences = example["sequences"] or ([example["input"]] if example["input"] else [])
+    num_letters = sum(map(len, sequences))
+
+    def encode(num_kept: int) -> list[int]:
+        text = _shorten_input(example, sequences, num_kept)
+        return encode_prompt(tokenizer, render_user(example["instruction"], text, template), template)
+
+    ids = encode(num_letters)
+    if len(ids) <= room:
+        return EncodedPrompt(ids, 0)
+    fits, fitting = len(sequences), encode(0)  # one letter of each is the least
+    too_long, num_too_long = num_letters, len(ids)
+    if not sequences or len(fitting) > room:
+        return None
+    # Tokens grow almost in proportion to letters, so interpolating between a length that fits and one that does not takes about four
+    # encodings where halving takes a dozen (7 ms a row for proteins of 500 residues).
+    while too_long - fits > 1 and len(fitting) < room:
+        share = (room - len(fitting)) / (num_too_long - len(fitting))
+        guess = min(max(fits + int(share * (too_long - fits)), fits + 1), too_long - 1)
+        ids = encode(guess)
+        if len(ids) <= room:
+            fits, fitting = guess, ids
+        else:
+            too_long, num_too_long = guess, len(ids)
+    return EncodedPrompt(fitting, num_letters - fits)
+
+
+def _shorten_input(example: Example, sequences: Sequence[str], num_kept: int) -> str:
+    """Return the input with `num_kept` letters left of its sequences, each keeping the same share (rounded, at least one letter)."""
+    num_letters = sum(map(len, sequences))
+    if num_kept >= num_letters:
+        return example["input"]
+    text, position = example["input"], 0
+    kept_before, letters_before = 0, 0
+    for sequence in sequences:
+        start = text.index(sequence, position)
+        letters_before += len(sequence)
+        length = max(1, num_kept * letters_before // num_letters - kept_before)  # cumulative, so that the parts add up to num_kept
+        kept_before += length
+        kept = sequence[-length:] if example["family"] == "structure" else sequence[:length]
+        text = text[:start] + kept + text[start + len(sequence) :]
+        position = start + len(kept)
+    return text

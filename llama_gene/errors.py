@@ -1,0 +1,70 @@
+"""Errors that a user can act on.
+
+Every error that this package raises on purpose says three things: what was found, what was expected, and what to do.
+The command line prints them as one line and exits with code 2; anything else keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class LlamaGeneError(Exception):
+    """What was found, what was expected, what to do.
+
+    >>> print(LlamaGeneError("genome.fa, line 812: '*'", "DNA letters (ACGT and IUPAC codes)", "For proteins set kind: protein"))
+    genome.fa, line 812: '*'; expected DNA letters (ACGT and IUPAC codes). For proteins set kind: protein.
+    """
+
+    def __init__(self, found: str, expected: str = "", action: str = "") -> None:
+        self.found = found
+        self.expected = expected
+        self.action = action
+        super().__init__(found, expected, action)
+
+    def __str__(self) -> str:
+        message = self.found
+        if self.expected:
+            message += f"; expected {self.expected}"
+        if self.action:
+            message += f". {self.action}"
+        return message if message.endswith((".", "?", "!")) else message + "."
+
+
+class InputError(LlamaGeneError, ValueError):
+    """A file, a record or a value that the user gave cannot be read or used."""
+
+
+class MissingFileError(LlamaGeneError, FileNotFoundError):
+    """A file or folder that the user named does not exist."""
+
+    def __init__(self, path: Path | str, what: str = "a file", action: str = "Check the path") -> None:
+        super().__init__(f"{path} does not exist", what, action)
+
+
+class ConfigError(LlamaGeneError, ValueError):
+    """A config has an unknown key, a missing value or values that contradict each other."""
+
+
+class MismatchError(LlamaGeneError, ValueError):
+    """Two artefacts do not belong together: their fingerprints or sizes differ."""
+
+
+class MachineError(LlamaGeneError, RuntimeError):
+    """This machine lacks something that the step needs (compiler, disk, GPU, network)."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question that names the nearest known word, or an empty string when none is near.
+
+    >>> did_you_mean("packk", ["corpus", "pack"])
+    "Did you mean 'pack'?"
+    """
+    choices = list(known)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    if not close:  # a key may stand under another parent: compare its last part
+        last = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
+        close = [last[name] for name in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.5)]
+    return f"Did you mean '{close[0]}'?" if close else ""

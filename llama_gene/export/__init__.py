@@ -1,0 +1,1 @@
+"""From adapter to one checked model folder: merge, compare, write, verify, describe."""

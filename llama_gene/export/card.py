@@ -1,0 +1,79 @@
+"""The model card: what the folder is, what it was made from, how it was trained, how well it does, and what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def model_card(
+    name: str,
+    base: str,
+    vocabulary: Mapping[str, Any],
+    stages: Sequence[Mapping[str, Any]],
+    gaps: Mapping[str, float],
+    precision: str,
+    template: str,
+    results: str = "",
+    simulated: bool = False,
+) -> str:
+    """Return the README.md of an exported folder.
+
+    `vocabulary` has size and fingerprint; a stage has stage, steps, tokens, parameters, trainable_parameters, final_loss and languages (all
+    but the first optional); `gaps` has merge_gap, written_gap, tolerance; `results` is the Markdown that `evaluate` wrote.
+    """
+    parts = [
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- biology\n- genomics\n- dna\n- protein\n- llama-gene\n"
+        + (f"base_model: {base}\n" if _is_hub_id(base) else "")
+        + "---",
+        f"# {name}",
+        f"`{base}` with {vocabulary['size']:,} tokens of English, DNA and protein, continued with LLaMA-Gene and merged into one folder. "
+        f"Weights are {precision}.",
+    ]
+    if simulated:
+        parts.append("**Trained and evaluated on simulated data.** It shows that the route works; it knows nothing about real genes.")
+    parts.append(
+        "## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")\n'
+        'message = {"role": "user", "content": "Determine the ...\\n\\n### Input:\\nACGT..."}\n'
+        'inputs = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_tensors="pt", return_dict=True)\n'
+        "answer = model.generate(**inputs, max_new_tokens=32)\n"
+        'print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))\n```\n\n'
+        f"The chat template is `{template}`, the prompt that the model was tuned with. Sequences are upper-case, without line breaks."
+    )
+    if stages:
+        parts.append("## Training\n\n" + "\n".join(_stage_line(stage) for stage in stages))
+    parts.append(
+        "## Checks\n\n"
+        f"Largest difference of logits, relative to the largest logit: adapter against merged {gaps['merge_gap']:.2g}, "
+        f"adapter against this folder as written {gaps['written_gap']:.2g} (allowed: {gaps['tolerance']:g}). "
+        f"Vocabulary fingerprint `{vocabulary['fingerprint']}`. `manifest.json` holds the SHA-256 of every file."
+    )
+    if results:
+        parts.append("## Results\n\n" + results.strip())
+    parts.append(
+        "## Limits\n\nA research model. Its answers are no diagnosis, and no annotation to rely on. The base's licence applies as well."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _stage_line(stage: Mapping[str, Any]) -> str:
+    """Return one stage as a list item, with the facts that are known."""
+    facts = []
+    if stage.get("steps"):
+        facts.append(f"{stage['steps']:,} steps")
+    if stage.get("tokens"):
+        facts.append(f"{stage['tokens']:,} tokens")
+    if stage.get("trainable_parameters") and stage.get("parameters"):
+        facts.append(f"{stage['trainable_parameters']:,} of {stage['parameters']:,} parameters trained")
+    if stage.get("shares"):
+        total = sum(stage["shares"].values()) or 1.0
+        facts.append("languages " + ", ".join(f"{name} {100 * share / total:.0f} %" for name, share in stage["shares"].items()))
+    if stage.get("final_loss") is not None:
+        facts.append(f"last loss {stage['final_loss']:.3f}")
+    return f"- `{stage['stage']}`: {', '.join(facts) or 'no facts recorded'}"
+
+
+def _is_hub_id(base: str) -> bool:
+    """Return whether a base's name is one that the hub could know: owner/name."""
+    return base.count("/") == 1 and not base.startswith((".", "/", "~"))

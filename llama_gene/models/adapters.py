@@ -1,0 +1,113 @@
+"""LoRA adapters: attach, save, load and check that an adapter meets the base and the tokenizer it was trained with.
+
+An adapter folder holds PEFT's files, the tokenizer's files and a manifest with the base's name, the vocabulary fingerprint and the
+prompt fingerprint. Loading compares them and names both sides when they differ.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from transformers import PreTrainedModel
+
+from llama_gene import runtime
+from llama_gene.errors import ConfigError, InputError, MismatchError, MissingFileError
+from llama_gene.models.build import load_base
+from llama_gene.models.embeddings import grow_embeddings
+from llama_gene.models.settings import LoraSettings, Precision
+from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> peft.PeftModel:
+    """Return the model with a fresh adapter; no logit changes until it is trained (law 5).
+
+    Raises ConfigError when a named module does not exist in this model.
+    """
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    for wanted in (*settings.target_modules, *settings.modules_to_save):
+        if wanted not in names:
+            linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
+            raise ConfigError(f"the model has no module '{wanted}'", f"modules such as {', '.join(linear)}", "Set lora.target_modules and lora.modules_to_save")
+    tied = bool(model.config.tie_word_embeddings) and bool(settings.modules_to_save)
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules),
+        # A tied head follows its embedding; naming both would train two copies apart.
+        modules_to_save=[name for name in settings.modules_to_save if not (tied and name == "lm_head")] or None,
+        ensure_weight_tying=tied,
+        init_lora_weights=True if settings.init == "default" else settings.init,
+    )
+    return peft.get_peft_model(model, config)
+
+
+def load_model(folder: str | Path, precision: Precision = "float32", trainable: bool = False) -> tuple[Any, Any]:
+    """Return (model, tokenizer) from an adapter folder of ours, or from any Hugging Face model folder or hub id.
+
+    The model is in eval mode, on the GPU if there is one; `trainable` keeps an adapter's weights trainable and the model where it is.
+    Raises MismatchError when the adapter's vocabulary is not its tokenizer's, or the base is not the one it was trained on.
+    """
+    path = Path(folder).expanduser()
+    if (path / ADAPTER_CONFIG).is_file():
+        model, tokenizer = _load_adapter(path, precision, trainable)
+    else:
+        if path.is_dir() and not (path / "config.json").is_file():
+            raise InputError(f"{path} holds neither {ADAPTER_CONFIG} nor config.json", "an adapter or a model folder", "Check the path")
+        model = load_base(folder, precision)
+        tokenizer = load_tokenizer(folder)
+        rows = model.get_input_embeddings().weight.shape[0]
+        if rows < len(tokenizer):
+            raise MismatchError(f"{folder}: {rows:,} embedding rows for {len(tokenizer):,} ids", "at least a row an id", "Export the model again")
+        manifest = path / runtime.MANIFEST_NAME
+        if manifest.is_file():
+            check_vocabulary(runtime.read_json(manifest).get("vocabulary"), tokenizer, str(path))
+    if not trainable:
+        model.eval()
+        if torch.cuda.is_available():
+            model.to("cuda")
+    return model, tokenizer
+
+
+def _load_adapter(path: Path, precision: Precision, trainable: bool) -> tuple[Any, Any]:
+    manifest = runtime.read_manifest(path)
+    tokenizer = load_tokenizer(path)
+    check_vocabulary(manifest.get("vocabulary"), tokenizer, str(path))
+    base_name = manifest["base"]
+    if Path(base_name).is_absolute() and not Path(base_name).is_dir():
+        raise MissingFileError(base_name, f"the base that the adapter {path} was trained on", "Put it back, or edit 'base' in the adapter's manifest.json")
+    base = load_base(base_name, precision)
+    base_tokenizer = load_tokenizer(base_name)
+    if manifest.get("base_vocabulary") != vocabulary_fingerprint(base_tokenizer):
+        raise MismatchError(
+            f"the base {base_name} has vocabulary {vocabulary_fingerprint(base_tokenizer)}",
+            f"{manifest.get('base_vocabulary')}, on which the adapter {path} was trained",
+            "Use the base that the adapter was trained on",
+        )
+    grow_embeddings(base, tokenizer, base_tokenizer)
+    try:
+        model = peft.PeftModel.from_pretrained(base, str(path), is_trainable=trainable)
+    except RuntimeError as error:  # PEFT's size mismatch
+        raise MismatchError(f"the adapter {path} does not fit {base_name}: {str(error).strip().splitlines()[-1].strip()}", "weights of equal shape") from error
+    return model, tokenizer
+
+
+def check_vocabulary(expected: str | None, tokenizer: Any, where: str) -> None:
+    """Raise MismatchError when a folder's manifest names another vocabulary than its tokenizer files hold."""
+    found = vocabulary_fingerprint(tokenizer)
+    if expected is not None and expected != found:
+        raise MismatchError(
+            f"{where}: the tokenizer has vocabulary {found}", f"{expected}, with which the weights were trained", "Put the original tokenizer files back"
+        )
+
+
+def trainable_share(model: torch.nn.Module) -> tuple[int, int]:
+    """Return (trainable parameters, all parameters)."""
+    sizes = [(parameter.requires_grad, getattr(parameter, "ds_numel", parameter.numel())) for parameter in model.parameters()]
+    return sum(size for trains, size in sizes if trains), sum(size for _, size in sizes)

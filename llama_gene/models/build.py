@@ -1,0 +1,90 @@
+"""Get a causal language model: load a base from a hub id or a folder, or make a small one from scratch.
+
+Nothing outside this file knows what family a base is; everything else asks its config and its tokenizer.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from llama_gene.errors import ConfigError, InputError, MachineError, MissingFileError
+from llama_gene.models.settings import Architecture, Precision
+
+def new_model(shape: Architecture, tokenizer: Any, seed: int = 0) -> PreTrainedModel:
+    """Return a model of the given shape with seeded random weights, in float32, its vocabulary as large as the tokenizer's."""
+    if shape.width % shape.heads:
+        raise ConfigError(f"width {shape.width} is not divisible by heads {shape.heads}", "a multiple", "Change either")
+    torch.manual_seed(seed)
+    common = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": shape.tie_embeddings,
+    }
+    if shape.family == "llama":
+        feed_forward = shape.feed_forward or -(-shape.width * 8 // 3 // 32) * 32
+        return LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=shape.width,
+                intermediate_size=feed_forward,
+                num_hidden_layers=shape.layers,
+                num_attention_heads=shape.heads,
+                num_key_value_heads=shape.heads,
+                max_position_embeddings=shape.max_length,
+                **common,
+            )
+        )
+    return GPT2LMHeadModel(
+        GPT2Config(
+            n_embd=shape.width,
+            n_inner=shape.feed_forward or 4 * shape.width,
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            n_positions=shape.max_length,
+            **common,
+        )
+    )
+
+
+def load_base(name_or_path: str | Path, precision: Precision = "float32") -> PreTrainedModel:
+    """Load a causal language model from a local folder or a hub id.
+
+    Raises MissingFileError for a folder that does not exist, InputError for one that is no model, and MachineError, in one line
+    that names HF_TOKEN, HF_HOME and HF_ENDPOINT and an ungated alternative, when a hub model cannot be had.
+    """
+    name = str(name_or_path)
+    local = Path(name).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file():
+            raise InputError(f"{local} has no config.json", "a Hugging Face model folder", "Check the path")
+        name = str(local)
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise MissingFileError(name, "a Hugging Face model folder or a hub id such as meta-llama/Llama-2-7b-hf")
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, precision), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        if local.is_dir():
+            raise InputError(f"{local}: {_first_line(error)}", "a causal language model", "Check the folder's config and weights") from error
+        raise hub_error(name, error) from error
+    return model
+
+
+def hub_error(name: str, error: Exception) -> MachineError:
+    """Return the one line for a hub model that is gated, unknown or out of reach."""
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    return MachineError(
+        f"the base '{name}' could not be loaded from the hub{offline}: {_first_line(error)}",
+        "a reachable, ungated or already downloaded model",
+        "Gated: accept its licence on the hub and set HF_TOKEN. Offline: put a copy under HF_HOME or pass a local folder. "
+        "Behind a mirror: set HF_ENDPOINT. Ungated alternative: base huggyllama/llama-7b",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(". ")[:200]

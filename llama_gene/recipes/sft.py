@@ -1,0 +1,86 @@
+"""Stage 6, sft: adapter or whole model + instructions -> tuned adapter (or model), loss on the response only.
+
+An adapter goes on training; a whole model gets a fresh adapter (`lora`), or is trained whole with `--full true` (the DNAHLM route).
+Examples are packed into rows without waste; attention does not cross from one example into its neighbour.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from llama_gene import runtime
+from llama_gene.data.instructions import read_examples
+from llama_gene.errors import ConfigError, InputError
+from llama_gene.models.settings import LoraSettings
+from llama_gene.recipes.pretrain import resolve_base, train_and_save
+from llama_gene.training.settings import TrainSettings
+
+
+@dataclass
+class Config:
+    """Stage 6: instruction tuning."""
+
+    model: str | None = None
+    """Adapter folder written by `llama-gene pretrain` or `sft`, a whole model folder, or a hub id."""
+    instructions: Path | None = None
+    """Folder written by `llama-gene instruct`."""
+    template: str = "alpaca"
+    """Name of the prompt template; it is recorded and compared wherever the model is used."""
+    loss: Literal["response", "full"] = "response"
+    """Which tokens carry loss: the answer's only, or the prompt's too."""
+    max_length: int = 512
+    """Longest example, in tokens; longer training examples are shortened inside the sequence, never in the answer."""
+    full: bool = False
+    """Train all weights of a whole model instead of a fresh adapter."""
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    """Adapter settings, used when `model` is a whole model."""
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(learning_rate=1e-4, epochs=2.0))
+    """How to train."""
+    output_dir: Path | None = None
+    """Folder to write."""
+
+
+def run(config: Config) -> Path:
+    """Tune and save; return the folder. Under a launcher every process runs this."""
+    if config.model is None or config.instructions is None or config.output_dir is None:
+        raise ConfigError("model, instructions or output_dir is not given", "--model, --instructions and --output_dir")
+    from llama_gene.data.packing import pack_examples
+    from llama_gene.data.prompts import prompt_fingerprint
+    from llama_gene.data.supervised import encode_examples
+    from llama_gene.models.adapters import ADAPTER_CONFIG, attach_lora, load_model
+    from llama_gene.tokenization.tokenizer import vocabulary_fingerprint
+
+    runtime.read_manifest(config.instructions, "instruct")
+    is_adapter = (Path(config.model) / ADAPTER_CONFIG).is_file()
+    if is_adapter and config.full:
+        raise ConfigError("full is set and the model is an adapter", "a whole model", "Export the adapter first (llama-gene export)")
+    model, tokenizer = load_model(config.model, trainable=True)
+    limit = getattr(model.config, "max_position_embeddings", config.max_length)
+    if config.max_length > limit:
+        raise ConfigError(f"max_length is {config.max_length}", f"at most {limit}, the model's longest input", "Lower --max_length")
+    vocabulary = vocabulary_fingerprint(tokenizer)
+    facts: dict[str, Any] = {"vocabulary": vocabulary, "prompt": prompt_fingerprint(config.template), "template": config.template}
+    if is_adapter:
+        earlier = runtime.read_manifest(Path(config.model))
+        facts |= {"base": earlier["base"], "base_vocabulary": earlier["base_vocabulary"]}
+    elif not config.full:
+        facts |= {"base": resolve_base(config.model), "base_vocabulary": vocabulary}
+        model = attach_lora(model, config.lora)
+
+    examples = read_examples(config.instructions / "train.jsonl")
+    if not examples:
+        raise InputError(f"{config.instructions} has no training example", "at least one", "Check the tasks' train files")
+    random.Random(config.train.seed).shuffle(examples)  # so that a row holds neighbours of many tasks
+    encoded = encode_examples(tokenizer, examples, config.max_length, config.template, config.loss)
+    rows = pack_examples(((row.input_ids, row.labels) for row in encoded.rows), config.max_length)
+    filled = sum(len(row["input_ids"]) for row in rows) / (len(rows) * config.max_length)
+    counts = {"examples": len(encoded.rows), "shortened": encoded.num_shortened, "rejected": encoded.num_rejected}
+    runtime.get_logger().info(
+        "sft: %s examples (%s shortened, %s too long and left out) in %s rows of %s tokens, %.0f %% filled",
+        *(f"{counts[name]:,}" for name in counts), f"{len(rows):,}", config.max_length, 100 * filled,
+    )  # fmt: skip
+    facts["examples"] = counts
+    return train_and_save("sft", config, model, tokenizer, Path(config.model), {"instructions": rows}, {"instructions": 1.0}, facts)

@@ -1,0 +1,1 @@
+"""Training: a thin transformers.Trainer over packed rows, with callbacks and checkpoints that resume."""

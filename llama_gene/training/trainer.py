@@ -1,0 +1,183 @@
+"""Training: transformers.Trainer over packed rows, alone or under DeepSpeed. B rows, T tokens.
+
+The order of rows is an index made beforehand from a seed (data/mixing.py) and read in sequence, so that the same global batches come in
+the same order for any number of processes, and a resumed run goes on at the row where it stopped. A batch is input_ids, labels and
+position_ids of shape (B, T) and *no* attention mask: positions that restart are what keeps packed documents apart (an all-ones mask
+would let them see each other). The loss is the mean over the target tokens of the whole global batch, not a mean of means.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from llama_gene import runtime
+from llama_gene.data.mixing import mixture_index
+from llama_gene.data.packing import IGNORED, expand_row
+from llama_gene.errors import ConfigError, MachineError, MissingFileError
+from llama_gene.training.callbacks import StopOnBadLoss
+from llama_gene.training.checkpoint import MarkWhole, claim_folder, last_whole_checkpoint
+from llama_gene.training.settings import TrainSettings
+
+
+@dataclass
+class TrainResult:
+    """What a run did."""
+
+    steps: int
+    tokens: int  # trained tokens of all processes, padding not counted
+    seconds: float  # wall time of the training loop; 0.0 when there was nothing left to do
+    history: list[dict[str, float]] = field(default_factory=list)  # step, loss, grad_norm, learning_rate
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens per second of the whole launch."""
+        return self.tokens / self.seconds if self.seconds else math.nan
+
+
+class IndexedRows(Dataset):  # type: ignore[type-arg]
+    """The rows of an index, expanded when they are asked for."""
+
+    def __init__(self, row_sets: Mapping[str, Any], index: Sequence[tuple[str, int]]) -> None:
+        self.row_sets = row_sets
+        self.index = index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: int) -> tuple[list[int], list[int], list[int]]:
+        language, number = self.index[place]
+        return expand_row(self.row_sets[language][number])
+
+    def num_tokens(self) -> int:
+        """Return the tokens of all rows of the index."""
+        lengths = {language: [sum(part) for part in _column(rows, "lengths")] for language, rows in self.row_sets.items()}
+        return sum(lengths[language][number] for language, number in self.index)
+
+
+def _column(rows: Any, name: str) -> Any:
+    return (row[name] for row in rows) if isinstance(rows, list) else rows[name]
+
+
+@dataclass
+class RowCollator:
+    """Stack rows to (B, T); shorter rows are padded with tokens that carry no label and sit in a segment of their own."""
+
+    pad_id: int
+
+    def __call__(self, rows: Sequence[tuple[list[int], list[int], list[int]]]) -> dict[str, torch.Tensor]:
+        longest = max(len(row[0]) for row in rows)
+        batch: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
+        for input_ids, labels, positions in rows:
+            missing = longest - len(input_ids)
+            batch["input_ids"].append(input_ids + [self.pad_id] * missing)
+            batch["labels"].append(labels + [IGNORED] * missing)
+            batch["position_ids"].append(positions + list(range(missing)))
+        return {name: torch.tensor(values, dtype=torch.long) for name, values in batch.items()}
+
+
+class RowTrainer(Trainer):
+    """A Trainer that reads its index in order."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+def plan_steps(num_rows: int, settings: TrainSettings, processes: int) -> tuple[int, int]:
+    """Return (optimizer steps, rows a step). Raises ConfigError for a setting that leaves nothing to do."""
+    if settings.batch_size < 1 or settings.accumulation < 1:
+        raise ConfigError(f"batch_size {settings.batch_size}, accumulation {settings.accumulation}", "both at least 1")
+    rows_a_step = settings.batch_size * settings.accumulation * processes
+    steps = settings.steps or math.ceil(settings.epochs * num_rows / rows_a_step)
+    if steps < 1:
+        raise ConfigError(f"steps {settings.steps} and epochs {settings.epochs} leave nothing to do", "at least one step")
+    return steps, rows_a_step
+
+
+def train(
+    model: Any, row_sets: Mapping[str, Any], shares: Mapping[str, float], pad_id: int, settings: TrainSettings, work_dir: Path, key: str
+) -> tuple[TrainResult, Path]:
+    """Train `model` in place; return the result and the folder with the saved weights (on every rank).
+
+    `work_dir` holds checkpoints while training; `key` names config and rows, and a working folder of another key is refused.
+    Raises ConfigError, MachineError (no GPU for fp16, no compiler for DeepSpeed), LlamaGeneError (loss not finite).
+    """
+    claim_folder(work_dir, key, settings.restart)
+    _check_machine(settings)
+    steps, rows_a_step = plan_steps(sum(len(rows) for name, rows in row_sets.items() if shares.get(name, 0) > 0), settings, runtime.world_size())
+    rows = IndexedRows(row_sets, mixture_index({name: len(value) for name, value in row_sets.items()}, shares, steps * rows_a_step, settings.seed))
+    if settings.deepspeed is not None:
+        runtime.set_single_process_rendezvous()
+    on_cpu = not torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(work_dir),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        warmup_steps=math.ceil(settings.warmup_share * steps),
+        lr_scheduler_type=settings.scheduler,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        deepspeed=str(settings.deepspeed) if settings.deepspeed is not None else None,
+        activation_checkpointing=settings.gradient_checkpointing,
+        logging_steps=settings.logging_steps,
+        logging_first_step=True,
+        save_strategy="steps" if settings.save_steps else "no",
+        save_steps=settings.save_steps or 500,
+        save_total_limit=settings.keep_checkpoints,
+        report_to=["tensorboard"] if settings.tensorboard else [],
+        seed=settings.seed,
+        data_seed=settings.seed,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False if runtime.world_size() > 1 else None,
+        disable_tqdm=runtime.rank() != 0,
+    )
+    trainer = RowTrainer(model=model, args=arguments, train_dataset=rows, data_collator=RowCollator(pad_id), callbacks=[MarkWhole(), StopOnBadLoss()])
+    trainer.remove_callback(PrinterCallback)
+    resume_from = last_whole_checkpoint(work_dir)
+    if resume_from is not None:
+        runtime.get_logger().info("going on from %s", resume_from)
+    outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    final = work_dir / "final"
+    trainer.save_model(str(final))
+    trainer.accelerator.wait_for_everyone()
+    done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
+    result = TrainResult(
+        steps=steps,
+        tokens=IndexedRows(row_sets, rows.index[done * rows_a_step :]).num_tokens(),
+        seconds=float(outcome.metrics.get("train_runtime", 0.0)),
+        history=[entry for entry in trainer.state.log_history if "loss" in entry],
+    )
+    return result, final
+
+
+def _check_machine(settings: TrainSettings) -> None:
+    """Say in one line, before any work, what this machine lacks."""
+    if settings.precision == "fp16":
+        if not torch.cuda.is_available():
+            raise MachineError("precision is fp16 and there is no GPU", "a CUDA device", "Use precision bf16 or fp32")
+        runtime.get_logger().warning("fp16 overflows where bf16 does not; use bf16 unless the GPU is older than Ampere")
+    if settings.deepspeed is None:
+        return
+    if not settings.deepspeed.is_file():
+        raise MissingFileError(settings.deepspeed, "a DeepSpeed JSON", "See ds_configs/")
+    try:
+        import deepspeed  # noqa: F401
+    except ImportError as error:
+        raise MachineError("DeepSpeed is not installed", "Linux with the deepspeed package", "Unset train.deepspeed and use one process") from error
+    if not torch.cuda.is_available() and runtime.world_size() > 1 and shutil.which("c++") is None and shutil.which("g++") is None:
+        raise MachineError("no C++ compiler is found", "g++, which DeepSpeed's CPU ops need", "Install g++ (Debian: apt-get install g++)")

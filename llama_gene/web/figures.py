@@ -1,0 +1,64 @@
+"""Figures of the reports, drawn with matplotlib's Agg back end (no display needed) and written whole or not at all.
+
+matplotlib is imported inside the functions, as an object of its own and not through pyplot, so no global state is left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_gene.runtime import whole_file
+
+OURS, MAJORITY, FLOOR, CEILING = "#3b6fb6", "#888888", "#d1742c", "#3c8d4f"
+
+
+def plot_results(results: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
+    """Draw a bar with its interval for each evaluated task, and marks for majority, k-mer floor and ceiling."""
+    shown = [result for result in results if result.get("score") is not None]
+    figure, axes = _new_figure(width=max(5.0, 1.6 + 1.1 * len(shown)), height=4.2)
+    places = list(range(len(shown)))
+    scores = [result["score"] for result in shown]
+    axes.bar(places, scores, width=0.55, color=OURS, label="ours, 95 % interval", zorder=2)
+    for place, result in zip(places, shown, strict=True):
+        if result.get("interval"):
+            axes.plot([place, place], result["interval"], color="black", linewidth=1.4, zorder=3)
+    for key, color, label in [("majority", MAJORITY, "majority"), ("kmer_floor", FLOOR, "k-mer floor"), ("ceiling", CEILING, "ceiling")]:
+        marks = [(place, result[key]) for place, result in zip(places, shown, strict=True) if result.get(key) is not None]
+        if marks:
+            heights, lefts, rights = zip(*((value, place - 0.4, place + 0.4) for place, value in marks), strict=True)
+            axes.hlines(heights, lefts, rights, color, linewidth=2, label=label, zorder=4)
+    axes.set_xticks(places, [f"{result['task']}\n{result['metric']}" for result in shown], rotation=30, ha="right", fontsize=8)
+    lowest = min([0.0, *scores, *(result["interval"][0] for result in shown if result.get("interval"))])
+    axes.set_ylim(lowest * 1.1, 1.05)
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=4, frameon=False)
+    _write(figure, path)
+
+
+def plot_loss(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw the training loss against the step; `history` holds {"step", "loss"} (other keys are ignored)."""
+    points = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry and "step" in entry]
+    figure, axes = _new_figure(width=6.0, height=3.6)
+    axes.plot(
+        [step for step, _ in points], [loss for _, loss in points], color=OURS, linewidth=1.4, marker="." if len(points) < 40 else None
+    )
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.grid(alpha=0.3)
+    _write(figure, path)
+
+
+def _new_figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_subplot()
+
+
+def _write(figure: Any, path: Path) -> None:
+    """Write a PNG. Its bytes depend on the data only: no date, no version of the library inside (law 15)."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})

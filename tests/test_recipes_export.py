@@ -1,0 +1,90 @@
+"""The export stage from outside: its folder, its card, its refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from llama_gene import runtime
+from llama_gene.errors import ConfigError, InputError, MissingFileError
+from llama_gene.export.merge import verify_export
+from llama_gene.recipes.export import Config, run
+from tests.tiny_models import save_adapter
+
+
+def test_the_folder_holds_weights_tokenizer_card_and_manifest(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "results.md").write_text("| task | ours |\n| --- | --- |\n| promoter | 0.9 |\n")
+    runtime.write_json(results / "results.json", {"simulated": True})
+    runtime.write_manifest(results, "evaluate", {})
+    output = run(Config(model=save_adapter(tmp_path), results=results, output_dir=tmp_path / "my-model"))
+    names = {path.name for path in output.iterdir()}
+    assert names >= {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "README.md"}
+    manifest = verify_export(output)
+    assert manifest["template"] == "alpaca" and manifest["rows_cut"] == 0 and manifest["written_gap"] <= manifest["tolerance"]
+    assert set(manifest["files"]) == names - {"manifest.json"}
+    assert str(tmp_path) not in (output / "manifest.json").read_text() + (output / "README.md").read_text()
+    card = (output / "README.md").read_text()
+    assert card.startswith("---\n") and "# my-model" in card and "| promoter | 0.9 |" in card
+    assert "simulated data" in card and "`sft`: 3 steps, 1,200 tokens" in card and "base_model" not in card
+    generation = GenerationConfig.from_pretrained(output)
+    assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (0, 1, 1)
+
+
+def test_the_bases_precision_is_kept_unless_another_is_asked_for(tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path, precision=torch.bfloat16)
+    kept = run(Config(model=adapter, output_dir=tmp_path / "kept"))
+    assert AutoModelForCausalLM.from_pretrained(kept).dtype == torch.bfloat16
+    asked = run(Config(model=adapter, output_dir=tmp_path / "asked", dtype="float32"))
+    assert AutoModelForCausalLM.from_pretrained(asked).dtype == torch.float32
+
+
+def test_weights_are_sharded(tmp_path: Path) -> None:
+    output = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "model", max_shard_size="50KB"))
+    assert (output / "model.safetensors.index.json").is_file() and len(list(output.glob("*.safetensors"))) > 1
+    verify_export(output)
+
+
+def test_an_exported_folder_can_be_exported_again_with_another_precision(tmp_path: Path) -> None:
+    first = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "first"))
+    second = run(Config(model=first, output_dir=tmp_path / "second", dtype="bfloat16"))
+    assert verify_export(second)["vocabulary"] == json.loads((first / "manifest.json").read_text())["vocabulary"]
+
+
+def test_the_folder_loads_in_a_fresh_process_without_this_package(tmp_path: Path) -> None:
+    output = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "model"))
+    script = (
+        "import sys; from transformers import AutoModelForCausalLM as M, AutoTokenizer as T\n"
+        "m, t = M.from_pretrained(sys.argv[1]), T.from_pretrained(sys.argv[1])\n"
+        "c = [{'role': 'user', 'content': 'ACGT'}]\n"
+        "i = t.apply_chat_template(c, add_generation_prompt=True, return_tensors='pt', return_dict=True)\n"
+        "print(m.generate(**i, max_new_tokens=2).shape[1] - i['input_ids'].shape[1], 'llama_gene' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(output)], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1] == "False" and 1 <= int(done.stdout.split()[0]) <= 2
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--model and --output_dir"):
+        run(Config(model=tmp_path))
+    with pytest.raises(MissingFileError, match="does not exist"):
+        run(Config(model=tmp_path / "nowhere", output_dir=tmp_path / "out"))
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        run(Config(model=tmp_path, output_dir=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_not_ours_is_never_overwritten(tmp_path: Path) -> None:
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not an earlier output"):
+        run(Config(model=save_adapter(tmp_path), output_dir=precious))
+    assert (precious / "thesis.tex").read_text() == "years of work"

@@ -1,0 +1,141 @@
+"""Readers: FASTA, FASTQ, English, tables, paths."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llama_gene.errors import InputError, MissingFileError
+from llama_gene.sequences.records import Record, expand_paths, read_documents, read_records, read_table
+
+FASTA = b">chr1 first one\nACGT\nacgn\n>chr2\r\nTT\r\n"
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_fasta_records_have_id_description_and_upper_case_letters(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.fa", FASTA)
+    assert list(read_records(path)) == [Record("chr1", "first one", "ACGTACGN"), Record("chr2", "", "TT")]
+    assert next(read_records(path, uppercase=False)).sequence == "ACGTacgn"
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_compressed_fasta_reads_as_plain(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    assert [record.id for record in read_records(write(tmp_path / f"g.fa{suffix}", compress(FASTA)))] == ["chr1", "chr2"]
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
+def test_zstd_fasta_reads_as_plain(tmp_path: Path) -> None:
+    subprocess.run(["zstd", "-q", str(write(tmp_path / "g.fa", FASTA))], check=True)
+    assert [record.id for record in read_records(tmp_path / "g.fa.zst")] == ["chr1", "chr2"]
+
+
+def test_fastq_reads(tmp_path: Path) -> None:
+    assert list(read_records(write(tmp_path / "r.fq", "@r1 x\nACGT\n+\nIIII\n"))) == [Record("r1", "x", "ACGT")]
+
+
+def test_a_wrong_letter_names_file_line_and_remedy(tmp_path: Path) -> None:
+    path = write(tmp_path / "genome.fa", ">a\nACGT\n>b\nACGT\nACGA*\n")
+    with pytest.raises(InputError, match=r"genome.fa, line 5: '\*' is not a DNA letter; .*kind: protein"):
+        list(read_records(path))
+    with pytest.raises(InputError, match=r"r.fq, line 6: '\!'"):
+        list(read_records(write(tmp_path / "r.fq", "@a\nAC\n+\nII\n@b\nA!\n+\nII\n")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.fa", b"", "holds no record"),
+        ("x.gbk", b"LOCUS       NC_000913\n", "neither '>' nor '@'; expected FASTA or FASTQ"),
+        ("cut.fq", b"@r\nACGT\n", "Premature end of file"),
+        ("cut.fa.gz", gzip.compress(FASTA * 100)[:-9], "cannot be decompressed"),
+        ("not.fa.gz", b"ACGT", "cannot be decompressed"),
+        ("not.fa.xz", b"ACGT", "cannot be decompressed"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        list(read_records(write(tmp_path / name, content)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"none.fa does not exist"):
+        list(read_records(tmp_path / "none.fa"))
+    with pytest.raises(InputError, match="is a folder"):
+        list(read_records(tmp_path))
+
+
+def test_plain_text_documents_close_at_blank_lines(tmp_path: Path) -> None:
+    paragraph = "word " * 500 + "\n\n"  # 2,502 characters
+    path = write(tmp_path / "book.txt.gz", gzip.compress((paragraph * 5).encode()))
+    documents = list(read_documents(path))
+    assert [identifier for identifier, _ in documents] == ["book:1", "book:2", "book:3"]
+    assert [text.count("\n\n") for _, text in documents] == [1, 1, 0]
+
+
+def test_text_without_blank_lines_still_gives_documents(tmp_path: Path) -> None:
+    path = write(tmp_path / "wiki.raw", ("x" * 4_999 + "\n") * 5)
+    assert [len(text) for _, text in read_documents(path)] == [4 * 5_000 - 1, 4_999]
+
+
+def test_json_documents_in_three_shapes(tmp_path: Path) -> None:
+    rows = [{"id": "a", "text": "one"}, {"text": "two"}, {"id": "c", "text": " "}]
+    lines = write(tmp_path / "d.jsonl", "\n".join(map(json.dumps, rows)))
+    assert list(read_documents(lines)) == [("a", "one"), ("d:2", "two")]
+    assert list(read_documents(write(tmp_path / "d.json", json.dumps(rows)))) == [("a", "one"), ("d:2", "two")]
+    assert list(read_documents(write(tmp_path / "e.json", json.dumps({"k": {"text": "one"}})))) == [("k", "one")]
+
+
+def test_json_faults_name_the_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"d.jsonl, line 2: no field `text` \(found body\)"):
+        list(read_documents(write(tmp_path / "d.jsonl", '{"text": "a"}\n{"body": "b"}\n')))
+    with pytest.raises(InputError, match=r"e.jsonl, line 1: "):
+        list(read_documents(write(tmp_path / "e.jsonl", '{"text": ')))
+    with pytest.raises(InputError, match="is not UTF-8"):
+        list(read_documents(write(tmp_path / "f.txt", b"\xff\xfe")))
+    with pytest.raises(InputError, match="holds no text"):
+        list(read_documents(write(tmp_path / "g.txt", "\n\n")))
+
+
+def test_tables_with_commas_or_tabs(tmp_path: Path) -> None:
+    rows = [{"sequence": "ACGT", "label": "1", "x": "a,b"}]
+    assert read_table(write(tmp_path / "t.csv", 'sequence,label,x\nACGT,1,"a,b"\n\n'), ["sequence"]) == rows
+    assert read_table(write(tmp_path / "t.tsv.gz", gzip.compress(b"\xef\xbb\xbfsequence\tlabel\tx\nACGT\t1\ta,b\n")), ["label"]) == rows
+
+
+def test_a_table_holds_sequences_of_any_length(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "sequence\n" + "A" * 200_000 + "\n")
+    assert len(read_table(path, ["sequence"])[0]["sequence"]) == 200_000
+
+
+def test_table_faults_say_what_to_do(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "sequence,label\nACGT,1\nACGT\n")
+    with pytest.raises(InputError, match=r"no column 'sequences'.*Did you mean 'sequence'"):
+        read_table(path, ["sequences"])
+    with pytest.raises(InputError, match=r"t.csv, line 3: 1 columns; expected 2"):
+        read_table(path, ["label"])
+    with pytest.raises(InputError, match="holds no row"):
+        read_table(write(tmp_path / "u.csv", "label\n"), ["label"])
+
+
+def test_paths_are_sorted_and_unique_and_manifests_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.fa", "a.fa", "sub/c.fa", "manifest.json", ".hidden"):
+        write(folder / name, "x")
+    names = [path.relative_to(folder).as_posix() for path in expand_paths([folder, folder / "a.fa", str(folder / "*.fa")])]
+    assert names == ["a.fa", "b.fa", "sub/c.fa"]
+    with pytest.raises(MissingFileError):
+        expand_paths([folder / "*.gz"])
