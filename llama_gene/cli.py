@@ -29,6 +29,7 @@ STAGES = {
     "demo": "the whole route on simulated genes, no GPU, no network",
     "doctor": "what this machine has, and what will not work on it",
 }
+WALKS = ("run", "demo")  # their output_dir holds the outputs of other stages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,9 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from llama_gene import config
 
         recipe = importlib.import_module(f"llama_gene.recipes.{stage}")
-        recipe.run(config.parse(stage, recipe.Config, arguments[1:], STAGES[stage]))
-    except errors.LlamaGeneError as error:
-        print(f"llama-gene {stage}: {error}", file=sys.stderr)
+        settings = config.parse(stage, recipe.Config, arguments[1:], STAGES[stage])
+        if stage not in WALKS and getattr(settings, "output_dir", None) is not None:
+            runtime.check_output(settings.output_dir, stage)
+        recipe.run(settings)
+    except (errors.LlamaGeneError, PermissionError) as error:
+        line = str(error) if isinstance(error, errors.LlamaGeneError) else f"{error.filename}: {error.strerror}. Use a path that is yours."
+        print(f"llama-gene {stage}: {' '.join(line.split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"llama-gene {stage}: interrupted. The same command goes on from the last finished step.", file=sys.stderr)
@@ -61,7 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _overview() -> str:
     """Return the first screen of help."""
     width = max(map(len, STAGES))
-    lines = ["llama-gene STAGE --config FILE [--key value]", "", "A language model learns to read genes. Stages, in the order of the data:", ""]
+    lines = [
+        "llama-gene STAGE --config FILE [--key value]",
+        "",
+        "A language model learns to read genes. Stages, in the order of the data:",
+        "",
+    ]
     lines += [f"  {name:<{width}}  {text}" for name, text in STAGES.items()]
     lines += ["", "`llama-gene STAGE --help` lists a stage's keys; `--print_config` prints them as YAML.", "Start with: llama-gene demo"]
     return "\n".join(lines)

@@ -57,14 +57,20 @@ class MachineError(LlamaGeneError, RuntimeError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question that names the nearest known word, or an empty string when none is near.
+    """Return a question that names the nearest known word, or an empty string when none is near; case does not count.
 
     >>> did_you_mean("packk", ["corpus", "pack"])
     "Did you mean 'pack'?"
     """
     choices = list(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    if not close:  # a key may stand under another parent: compare its last part
-        last = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
-        close = [last[name] for name in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.5)]
-    return f"Did you mean '{close[0]}'?" if close else ""
+    # As a whole first; then by the last part alone, since a key may stand under another parent.
+    for part in (str.lower, _last_part):
+        names = {part(choice): choice for choice in reversed(choices)}
+        close = difflib.get_close_matches(part(word), list(names), n=1, cutoff=0.5)
+        if close:
+            return f"Did you mean '{names[close[0]]}'?"
+    return ""
+
+
+def _last_part(key: str) -> str:
+    return key.lower().rsplit(".", 1)[-1]

@@ -5,6 +5,7 @@ Nothing here imports torch. This is the only module that sets environment variab
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -19,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from llama_gene.errors import InputError, MissingFileError
+from llama_gene.errors import InputError, LlamaGeneError, MachineError, MissingFileError
 
 MANIFEST_NAME = "manifest.json"
 
@@ -29,13 +30,23 @@ def set_library_switches() -> None:
 
     TIKTOKEN_CACHE_DIR="" : tiktoken caches *local* files by path, so a rewritten vocabulary would be read in its old form.
     TORCH_EXTENSIONS_DIR  : where DeepSpeed's compiled CPU ops live; one place for every run, compiled once.
+    PATH                  : the environment's own bin folder first, so that torch finds its `ninja` when the environment is not activated.
+    DS_ACCELERATOR=cpu    : without it DeepSpeed warns, on a machine without a GPU, that it found none.
+
+    bitsandbytes warns on import (peft imports it) that a 4-bit CPU kernel of the hub is absent, which we never call: its logger for
+    the CPU ops is set to errors only.
     """
     os.environ["TIKTOKEN_CACHE_DIR"] = ""
+    scripts = str(Path(sys.executable).parent)
+    if scripts not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "llama_gene" / "torch_extensions"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would otherwise warn on every batch
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TQDM_MININTERVAL", "0.5")
-    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    if not has_gpu():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def set_single_process_rendezvous() -> None:
@@ -58,10 +69,16 @@ def launch_environment(processes: int) -> dict[str, str]:
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // processes)))
     environment.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
-    if shutil.which("nvidia-smi") is None:
+    if not has_gpu():
         environment.setdefault("DS_ACCELERATOR", "cpu")
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
+
+
+def has_gpu() -> bool:
+    """Return whether an accelerator's tool or driver (NVIDIA, AMD, Intel) is here; torch, seconds to import, is not asked."""
+    tools = ("nvidia-smi", "rocm-smi", "xpu-smi")
+    return any(shutil.which(tool) for tool in tools) or any(Path("/dev", node).exists() for node in ("nvidiactl", "kfd", "dxg"))
 
 
 def rank() -> int:
@@ -84,12 +101,31 @@ def get_logger(name: str = "llama_gene") -> logging.Logger:
     logger = logging.getLogger(name)
     root = logging.getLogger("llama_gene")
     if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _StderrHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         root.addHandler(handler)
         root.propagate = False
     root.setLevel(logging.INFO if rank() == 0 else logging.WARNING)
     return logger
+
+
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Write to what sys.stderr is now, not to what it was when the logger was made."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        """The stream to write to."""
+        return sys.stderr
+
+
+def progress(what: str, unit: str, total: int | None = None) -> Any:
+    """Return a tqdm bar for a `with` block, told of progress by `update(n)`: on rank 0, and only for work that takes over a second."""
+    from tqdm import tqdm
+
+    return tqdm(desc=what, unit=f" {unit}", total=total, unit_scale=True, leave=False, delay=1, disable=rank() != 0)
 
 
 def fingerprint(value: Any) -> str:
@@ -123,36 +159,107 @@ def plain(value: Any) -> Any:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it into place if the block ends well, delete it if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary path beside `path`; rename it into place if the block ends well, delete it if not.
+
+    Raises InputError when `path` cannot be written, MachineError when the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _one_line_for_disk(path):
+        with _one_line_for_path(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with _one_line_for_path(path):
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_dir(path: Path, overwrite: bool = True) -> Iterator[Path]:
+def whole_dir(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; rename it into place if the block ends well, delete it if not.
 
-    Raises InputError when `path` holds something that is not an earlier artefact of ours (it has no manifest), so that a
-    mistyped output path never deletes a user's folder.
+    An earlier output at `path` stays until the new one is whole. Raises InputError as `check_output` does, MachineError when the disk is
+    full.
     """
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        if not overwrite or not (path / MANIFEST_NAME).is_file():
-            raise InputError(f"{path} exists and is not an earlier output", "a new or empty folder", "Choose another output_dir")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    temporary.chmod(0o755)
+    check_output(path)
+    target = path.resolve()  # a link, or ".", has no neighbour to rename from
+    with _one_line_for_disk(path):
+        with _one_line_for_path(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        earlier = temporary.with_suffix(".old")
+        try:
+            temporary.chmod(0o755)  # mkdtemp makes it private
+            yield temporary
+            if target.exists():
+                os.replace(target, earlier)
+            os.replace(temporary, target)
+        finally:
+            if earlier.exists() and not target.exists():
+                os.replace(earlier, target)
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(earlier, ignore_errors=True)
+
+
+def check_output(path: Path, stage: str | None = None) -> None:
+    """Raise InputError when `path` cannot become an output folder: before the work rather than after it.
+
+    It must be new, empty, or an earlier output of ours (of `stage`, if one is named), so that a mistyped path never deletes a user's
+    folder, nor a stage the one that it reads from; and it must be possible to make it.
+    """
+    with _one_line_for_path(path):
+        if path.is_dir() and any(path.iterdir()):
+            writer = _writer(path)
+            if writer is None:
+                raise InputError(f"{path} holds files and is not an earlier output", "a new or empty folder", "Choose another output_dir")
+            if stage not in (None, writer):
+                raise InputError(f"{path} is an output of `{writer}`", f"a new folder, or one of `{stage}`", "Choose another output_dir")
+        elif path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file", "a new or empty folder", "Choose another output_dir")
+        place = path.resolve()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place if place != path.resolve() else place.parent, os.W_OK | os.X_OK):
+            why = "cannot be written to" if place.is_dir() else "is a file"
+            raise InputError(f"{path} cannot be made: {place} {why}", "a folder that you may write to", "Choose another output_dir")
+
+
+def _writer(folder: Path) -> str | None:
+    """Return the stage that wrote a folder, None when its manifest is missing or not one of ours (web pages have such a file, too)."""
     try:
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    stage = manifest.get("stage") if isinstance(manifest, dict) and "version" in manifest else None
+    return stage if isinstance(stage, str) else None
+
+
+@contextmanager
+def _one_line_for_path(path: Path) -> Iterator[None]:
+    """Turn the system's refusal of an output path (permission, name, a file in the way) into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, LlamaGeneError) or error.errno in _FULL:
+            raise
+        raise InputError(f"{path} cannot be written: {error.strerror}", "a path that you may write to", "Choose another one") from error
+
+
+@contextmanager
+def _one_line_for_disk(path: Path) -> Iterator[None]:
+    """Turn a full disk into a MachineError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise MachineError(
+            f"the disk is full: {path} was not written", "free space", "Free some, or choose another place; nothing half-written is left"
+        ) from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -174,6 +281,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: {error.msg}", "JSON", "The file may be cut short; write it again") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text", "JSON", "The file may be damaged; write it again") from error
 
 
 def write_manifest(folder: Path, stage: str, config: Any, **facts: Any) -> None:
@@ -182,14 +291,20 @@ def write_manifest(folder: Path, stage: str, config: Any, **facts: Any) -> None:
 
 
 def read_manifest(folder: Path, stage: str | None = None) -> dict[str, Any]:
-    """Read a folder's manifest; with `stage`, refuse a folder that another stage wrote."""
+    """Read a folder's manifest; with `stage`, refuse a folder that another stage wrote.
+
+    Raises MissingFileError for a folder that does not exist, InputError for one that no stage of ours (or another one) wrote.
+    """
+    command = f"`llama-gene {stage}`" if stage else "a stage of llama-gene"
     if not folder.is_dir():
-        raise MissingFileError(folder, f"the folder that `llama-gene {stage}` writes" if stage else "a folder")
+        raise MissingFileError(folder, f"the folder that {command} writes")
     if not (folder / MANIFEST_NAME).is_file():
-        raise InputError(f"{folder} has no {MANIFEST_NAME}", f"the output of `llama-gene {stage}`", f"Run `llama-gene {stage}` first")
-    manifest: dict[str, Any] = read_json(folder / MANIFEST_NAME)
-    if stage is not None and manifest.get("stage") != stage:
-        raise InputError(f"{folder} was written by `{manifest.get('stage')}`", f"the output of `llama-gene {stage}`", "Check the path")
+        raise InputError(f"{folder} has no {MANIFEST_NAME}", f"the output of {command}", f"Run {command} first, or check the path")
+    manifest = read_json(folder / MANIFEST_NAME)
+    if not isinstance(manifest, dict) or "stage" not in manifest:
+        raise InputError(f"{folder / MANIFEST_NAME} is not a manifest of ours", f"the output of {command}", "Check the path")
+    if stage is not None and manifest["stage"] != stage:
+        raise InputError(f"{folder} was written by `{manifest['stage']}`", f"the output of {command}", "Check the path")
     return manifest
 
 

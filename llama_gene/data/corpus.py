@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
-from llama_gene.errors import InputError
+from llama_gene.errors import ConfigError, InputError, MissingFileError, did_you_mean
+from llama_gene.runtime import progress
 from llama_gene.sequences.alphabet import get_alphabet, reverse_complement
 from llama_gene.sequences.fragments import FragmentCounts, fragment
 from llama_gene.sequences.records import Record, expand_paths, read_documents, read_records
@@ -37,7 +37,7 @@ class Source:
     kind: str = ""
     """Alphabet of the files (dna, rna, protein, or english for text); empty: the same as language."""
     inputs: list[str] = field(default_factory=list)
-    """Files, folders or globs, relative to data_dir if one is given; FASTA, FASTQ, text or JSON Lines, plain or compressed."""
+    """Files, folders or globs, looked up here and then in data_dir; FASTA, FASTQ, text or JSON Lines, plain or compressed."""
     split: Literal["auto", "train", "valid"] = "auto"
     """auto cuts valid_fraction off these files; train and valid give them whole to one side."""
     max_letters: int = 0
@@ -81,16 +81,28 @@ class CutPolicy:
     valid_fraction: float = 0.05
     """Share of every record (DNA) or of the records (protein, English) that is held out."""
 
+    def check(self) -> None:
+        """Raise ConfigError for sizes that no record can be cut to."""
+        if not 1 <= self.min_fragment <= self.max_fragment:
+            raise ConfigError(
+                f"cut.min_fragment is {self.min_fragment}, cut.max_fragment {self.max_fragment}", "1 <= min_fragment <= max_fragment"
+            )
+        if self.max_protein < MIN_PROTEIN_LENGTH:
+            raise ConfigError(f"cut.max_protein is {self.max_protein}", f"at least {MIN_PROTEIN_LENGTH} residues")
+        if not 0 <= self.valid_fraction < 1:
+            raise ConfigError(f"cut.valid_fraction is {self.valid_fraction}", "at least 0 and below 1")
 
-def write_corpus(
-    sources: Iterable[Source], policy: CutPolicy, folder: Path, data_dir: Path | None, seed: int
-) -> dict[str, dict[str, Any]]:
+
+def write_corpus(sources: Iterable[Source], policy: CutPolicy, folder: Path, data_dir: Path | None, seed: int) -> dict[str, dict[str, Any]]:
     """Write `{language}.{train,valid}.jsonl` ({"id", "text"} a line) into `folder`; return counts per language.
 
-    Raises InputError for a source with no document left, naming what was rejected.
+    Raises ConfigError for settings that contradict each other, InputError for a language with no document left, naming what was rejected.
     """
+    policy.check()
     by_language: dict[str, list[Source]] = {}
     for source in sources:
+        _check_source(source)
+        _located(source.inputs, data_dir)  # a missing file is found before the first genome is read
         by_language.setdefault(source.language, []).append(source)
     report: dict[str, dict[str, Any]] = {}
     for language, group in by_language.items():
@@ -117,8 +129,9 @@ def write_corpus(
                 writer.close()
         counts.check()
         if not counts.documents["train"]:
+            rejected = ", ".join(f"{letters:,} {reason}" for reason, letters in counts.letters_rejected.items()) or "none"
             raise InputError(
-                f"no training document is left of '{language}' ({counts.letters_read:,} letters read, rejected: {dict(counts.letters_rejected)})",
+                f"no training document is left of '{language}' ({counts.letters_read:,} letters read; rejected: {rejected})",
                 "at least one document",
                 "Give longer records or lower min_fragment",
             )
@@ -138,26 +151,53 @@ def read_corpus(folder: Path, language: str, split: str) -> Iterator[tuple[str, 
     return read_documents(folder / f"{language}.{split}.jsonl")
 
 
-def _documents(
-    source: Source, policy: CutPolicy, data_dir: Path | None, seed: int, counts: CorpusCounts
-) -> Iterator[tuple[str, str, str]]:
+def _check_source(source: Source) -> None:
+    """Raise ConfigError for a source that names no files, no kind that we know, or a language that is no file name."""
+    if not re.fullmatch(r"\w[\w.-]*", source.language):
+        raise ConfigError(f"language '{source.language}' cannot be a file name", "letters, digits, '_', '-' and '.'", "Rename it")
+    if not source.inputs:
+        raise ConfigError(f"the source of '{source.language}' has no inputs", "files, folders or globs", "Set its inputs")
+    if source.max_letters < 0:
+        raise ConfigError(f"max_letters of '{source.language}' is {source.max_letters}", "0 (no limit) or more letters")
+    try:
+        get_kind(source)
+    except ConfigError as error:
+        hint = did_you_mean(source.alphabet_name, [ENGLISH]) or error.action
+        raise ConfigError(f"language '{source.language}': {error.found}", f"{error.expected}, {ENGLISH}", hint) from error
+
+
+def _documents(source: Source, policy: CutPolicy, data_dir: Path | None, seed: int, counts: CorpusCounts) -> Iterator[tuple[str, str, str]]:
     """Yield (split, id, text) of one source, counting what is read and rejected."""
     cut = {"nucleotide": _cut_dna, "residue": _cut_protein, "text": _cut_text}[get_kind(source)]
     budget = source.max_letters or float("inf")
-    patterns = [str(data_dir / item) if data_dir is not None and not Path(item).is_absolute() else item for item in source.inputs]
-    for path in expand_paths(patterns):
-        progress = tqdm(_records(path, source), desc=f"{source.language}: {path.name}", unit=" records", leave=False)
-        for record in progress:
-            if budget <= 0:
-                break
-            if len(record.sequence) > budget:
-                record = Record(record.id, record.description, record.sequence[: int(budget)])
-            budget -= len(record.sequence)
-            counts.records += 1
-            counts.letters_read += len(record.sequence)
-            rng = random.Random(f"{seed}-{record.id}")
-            for split, part in _split_record(record, source, policy, seed):
-                yield from ((split, name, text) for name, text in cut(part, source.alphabet_name, policy, rng, counts))
+    for path in _located(source.inputs, data_dir):
+        with progress(f"{source.language}: {path.name}", "letters") as bar:
+            for record in _records(path, source):
+                if budget <= 0:
+                    return
+                if len(record.sequence) > budget:
+                    record = Record(record.id, record.description, record.sequence[: int(budget)])
+                budget -= len(record.sequence)
+                counts.records += 1
+                counts.letters_read += len(record.sequence)
+                rng = random.Random(f"{seed}-{record.id}")
+                for split, part in _split_record(record, source, policy, seed):
+                    for name, text in cut(part, source.alphabet_name, policy, rng, counts):
+                        bar.update(len(text))
+                        yield split, name, text
+
+
+def _located(inputs: Iterable[str], data_dir: Path | None) -> list[Path]:
+    """Return the files of a source, each once; what is not found here is looked up in data_dir."""
+    found: list[Path] = []
+    for item in inputs:
+        try:
+            found += expand_paths([item])
+        except MissingFileError:
+            if data_dir is None or Path(item).expanduser().is_absolute():
+                raise
+            found += expand_paths([data_dir / item])
+    return list(dict.fromkeys(found))
 
 
 def get_kind(source: Source) -> Literal["nucleotide", "residue", "text"]:

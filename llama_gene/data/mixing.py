@@ -8,10 +8,11 @@ number of processes (law 15).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 
-from llama_gene.errors import ConfigError
+from llama_gene.errors import ConfigError, did_you_mean
 
 WINDOW = 64  # places; languages are interleaved exactly, then shuffled within windows of this size
 
@@ -26,14 +27,18 @@ def mixture_index(num_rows: Mapping[str, int], shares: Mapping[str, float], leng
     """
     for language, share in shares.items():
         if language not in num_rows:
-            raise ConfigError(f"shares names '{language}'", f"one of the packed languages: {', '.join(num_rows)}", "Pack it or drop it")
-        if share < 0:
-            raise ConfigError(f"the share of '{language}' is {share}", "a number >= 0")
+            raise ConfigError(
+                f"shares names '{language}'",
+                f"one of the packed languages: {', '.join(num_rows)}",
+                did_you_mean(language, num_rows) or "Pack it or drop it",
+            )
+        if not 0 <= share < math.inf:
+            raise ConfigError(f"the share of '{language}' is {share}", "a number that is not negative")
         if share > 0 and num_rows[language] == 0:
             raise ConfigError(f"the row set '{language}' is empty", "at least one row", "Give it text or drop its share")
     total = sum(shares.values())
     if total <= 0:
-        raise ConfigError("all shares are zero", "at least one share > 0")
+        raise ConfigError("all shares are zero", "at least one share above 0", "Set shares")
     exact = {language: length * share / total for language, share in shares.items()}
     counts = {language: int(value) for language, value in exact.items()}
     by_remainder = sorted(exact, key=lambda language: counts[language] - exact[language])

@@ -12,15 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from llama_gene.errors import ConfigError
+
 IGNORED = -100  # the label that the loss skips
 
 
 def pack_documents(documents: Iterable[Sequence[int]], row_length: int) -> Iterator[dict[str, list[int]]]:
     """Yield rows {"input_ids", "lengths"} of `row_length` tokens (the last may be shorter).
 
+    Raises ConfigError for a row that has no room for a token and its target.
+
     >>> list(pack_documents([[1, 5, 2], [1, 6, 7, 2]], row_length=5))
     [{'input_ids': [1, 5, 2, 1, 6], 'lengths': [3, 2]}, {'input_ids': [7, 2], 'lengths': [2]}]
     """
+    if row_length < 2:
+        raise ConfigError(f"row_length is {row_length}", "at least 2 tokens: one to read, one to predict")
     ids: list[int] = []
     lengths: list[int] = []
     for document in documents:

@@ -25,10 +25,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.errors import ConfigError, InputError, did_you_mean
 from llama_gene.runtime import fingerprint
 from llama_gene.tokenization.tokenizer import encode_text
 
@@ -69,8 +68,7 @@ def get_template(name: str = "alpaca") -> PromptTemplate:
     True
     """
     if name not in _TEMPLATES:
-        nearest = get_close_matches(name, _TEMPLATES, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"prompt template '{name}' is not known", f"one of {', '.join(_TEMPLATES)}", f"Did you mean '{nearest}'")
+        raise ConfigError(f"prompt template '{name}' is not known", f"one of {', '.join(_TEMPLATES)}", did_you_mean(name, _TEMPLATES))
     return _TEMPLATES[name]
 
 

@@ -8,13 +8,14 @@ which is what the question is about. Every shortened row says how many letters i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from llama_gene.data.instructions import Example
 from llama_gene.data.prompts import encode_answer, encode_prompt, render_user
 from llama_gene.errors import InputError
+from llama_gene.tokenization.tokenizer import encode_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -95,6 +96,16 @@ def encode_for_evaluation(
     return prompt if prompt is not None and (shorten or prompt.num_shortened == 0) else None
 
 
+def encode_sequences(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int) -> EncodedPrompt | None:
+    """Return [BOS] sequences EOS, a pair joined by a newline, in at most `max_length` tokens: what a classification head reads.
+
+    Longer ones are shortened as in a prompt (None if even that does not fit); the caller counts, or rejects by `num_shortened`.
+    """
+    before = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    bare: Example = {**example, "input": "\n".join(example["sequences"])}
+    return _fit_input(bare, max_length, lambda text: [*before, *encode_text(tokenizer, text), tokenizer.eos_token_id])
+
+
 def _encode(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int, template: str, loss: Loss) -> EncodedExample | None:
     """Return the training row, None where no shortening makes it fit."""
     if not example["output"]:
@@ -110,12 +121,16 @@ def _encode(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: in
 
 def _fit(tokenizer: PreTrainedTokenizerFast, example: Example, room: int, template: str) -> EncodedPrompt | None:
     """Return the prompt in at most `room` tokens, its sequences shortened no more than needed; None if that is not possible."""
+    return _fit_input(example, room, lambda text: encode_prompt(tokenizer, render_user(example["instruction"], text, template), template))
+
+
+def _fit_input(example: Example, room: int, encode_input: Callable[[str], list[int]]) -> EncodedPrompt | None:
+    """Return the ids of the input, shortened no more than needed for `room` tokens; None if that is not possible."""
     sequences = example["sequences"] or ([example["input"]] if example["input"] else [])
     num_letters = sum(map(len, sequences))
 
     def encode(num_kept: int) -> list[int]:
-        text = _shorten_input(example, sequences, num_kept)
-        return encode_prompt(tokenizer, render_user(example["instruction"], text, template), template)
+        return encode_input(_shorten_input(example, sequences, num_kept))
 
     ids = encode(num_letters)
     if len(ids) <= room:

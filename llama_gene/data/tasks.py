@@ -22,14 +22,13 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
 import yaml
 
 from llama_gene.data.structure import STATE_NAMES, UNKNOWN, reduce_states
-from llama_gene.errors import ConfigError, InputError, MissingFileError
+from llama_gene.errors import ConfigError, InputError, MissingFileError, did_you_mean
 from llama_gene.sequences.alphabet import get_alphabet, reverse_complement
 from llama_gene.sequences.records import read_table
 from llama_gene.sequences.similarity import clusters, split_by_group
@@ -110,9 +109,7 @@ class Task:
         """Check the values against each other. Raises ConfigError."""
         where = f"task '{self.name}'"
         if self.family not in FAMILIES:
-            raise ConfigError(
-                f"{where}: family '{self.family}'", f"one of {', '.join(FAMILIES)}", f"Nearest: {_nearest(self.family, FAMILIES)}"
-            )
+            raise ConfigError(f"{where}: family '{self.family}'", f"one of {', '.join(FAMILIES)}", did_you_mean(self.family, FAMILIES))
         if len(self.kinds) != len(self.columns) or len(self.kinds) != (2 if self.family == "pair" else 1):
             raise ConfigError(
                 f"{where}: {len(self.kinds)} kinds and {len(self.columns)} columns",
@@ -201,7 +198,9 @@ def read_task(path: Path) -> Task:
     for key in values:
         if key not in known:
             raise ConfigError(
-                f"{path}, line {lines.get(key, 1)}: key '{key}' is not known", "a key of a task", f"Did you mean '{_nearest(key, known)}'"
+                f"{path}, line {lines.get(key, 1)}: key '{key}' is not known",
+                "a key of a task",
+                did_you_mean(str(key), known) or f"Known: {', '.join(known)}",
             )
     for item in known.values():
         if item.default is MISSING and item.default_factory is MISSING and item.name not in values:
@@ -254,10 +253,6 @@ def _coerce(type_name: Any, value: Any) -> Any:
             raise ValueError(f"{value!r} is not true or false")
         return str(value).lower() in ("true", "yes")
     return str(value)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    return get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
 
 
 # --- reading the tables ----------------------------------------------------------------------------------------------------------

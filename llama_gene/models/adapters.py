@@ -12,6 +12,7 @@ from typing import Any
 import peft
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MismatchError, MissingFileError
@@ -23,21 +24,27 @@ from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerp
 ADAPTER_CONFIG = "adapter_config.json"
 
 
-def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> peft.PeftModel:
-    """Return the model with a fresh adapter; no logit changes until it is trained (law 5).
+def attach_lora(model: PreTrainedModel, settings: LoraSettings, seed: int = 0) -> peft.PeftModel:
+    """Return the model with a fresh adapter drawn from the seed; no logit changes until it is trained (law 5).
 
     Raises ConfigError when a named module does not exist in this model.
     """
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     for wanted in (*settings.target_modules, *settings.modules_to_save):
         if wanted not in names:
-            linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
-            raise ConfigError(f"the model has no module '{wanted}'", f"modules such as {', '.join(linear)}", "Set lora.target_modules and lora.modules_to_save")
-    tied = bool(model.config.tie_word_embeddings) and bool(settings.modules_to_save)
+            kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)  # Conv1D: GPT-2's linear layer
+            linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, kinds)})
+            raise ConfigError(
+                f"the model has no module '{wanted}'",
+                f"modules such as {', '.join(linear)}",
+                "Set lora.target_modules and lora.modules_to_save",
+            )
+    has_head = model.get_output_embeddings() is not None  # a classifier has a score layer instead, which nothing is tied to
+    tied = has_head and bool(model.config.tie_word_embeddings) and bool(settings.modules_to_save)
     config = peft.LoraConfig(
-        task_type=peft.TaskType.CAUSAL_LM,
+        task_type=peft.TaskType.CAUSAL_LM if has_head else peft.TaskType.SEQ_CLS,
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT divides it by r: a float is as good
         lora_dropout=settings.dropout,
         target_modules=list(settings.target_modules),
         # A tied head follows its embedding; naming both would train two copies apart.
@@ -45,7 +52,16 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> peft.PeftMode
         ensure_weight_tying=tied,
         init_lora_weights=True if settings.init == "default" else settings.init,
     )
+    torch.manual_seed(seed)  # else A would differ from run to run
     return peft.get_peft_model(model, config)
+
+
+def save_adapter(model: peft.PeftModel, folder: Path | str, state_dict: dict[str, Any] | None = None) -> None:
+    """Write an adapter's weights and config, without the base's embeddings: those of new ids are made again by `grow_embeddings`.
+
+    By default PEFT adds both matrices where the vocabulary has grown, trained or not, and asks the hub for the base's config.
+    """
+    model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 def load_model(folder: str | Path, precision: Precision = "float32", trainable: bool = False) -> tuple[Any, Any]:
@@ -55,6 +71,7 @@ def load_model(folder: str | Path, precision: Precision = "float32", trainable: 
     Raises MismatchError when the adapter's vocabulary is not its tokenizer's, or the base is not the one it was trained on.
     """
     path = Path(folder).expanduser()
+    model: Any
     if (path / ADAPTER_CONFIG).is_file():
         model, tokenizer = _load_adapter(path, precision, trainable)
     else:
@@ -64,7 +81,9 @@ def load_model(folder: str | Path, precision: Precision = "float32", trainable: 
         tokenizer = load_tokenizer(folder)
         rows = model.get_input_embeddings().weight.shape[0]
         if rows < len(tokenizer):
-            raise MismatchError(f"{folder}: {rows:,} embedding rows for {len(tokenizer):,} ids", "at least a row an id", "Export the model again")
+            raise MismatchError(
+                f"{folder}: {rows:,} embedding rows for {len(tokenizer):,} ids", "at least a row an id", "Export the model again"
+            )
         manifest = path / runtime.MANIFEST_NAME
         if manifest.is_file():
             check_vocabulary(runtime.read_json(manifest).get("vocabulary"), tokenizer, str(path))
@@ -79,9 +98,15 @@ def _load_adapter(path: Path, precision: Precision, trainable: bool) -> tuple[An
     manifest = runtime.read_manifest(path)
     tokenizer = load_tokenizer(path)
     check_vocabulary(manifest.get("vocabulary"), tokenizer, str(path))
-    base_name = manifest["base"]
+    base_name = manifest.get("base")
+    if base_name is None:
+        raise InputError(
+            f"{path}: the manifest names no base", "the output of `llama-gene pretrain` or `sft`", "Train the adapter with them"
+        )
     if Path(base_name).is_absolute() and not Path(base_name).is_dir():
-        raise MissingFileError(base_name, f"the base that the adapter {path} was trained on", "Put it back, or edit 'base' in the adapter's manifest.json")
+        raise MissingFileError(
+            base_name, f"the base that the adapter {path} was trained on", "Put it back, or edit 'base' in the adapter's manifest.json"
+        )
     base = load_base(base_name, precision)
     base_tokenizer = load_tokenizer(base_name)
     if manifest.get("base_vocabulary") != vocabulary_fingerprint(base_tokenizer):
@@ -94,7 +119,9 @@ def _load_adapter(path: Path, precision: Precision, trainable: bool) -> tuple[An
     try:
         model = peft.PeftModel.from_pretrained(base, str(path), is_trainable=trainable)
     except RuntimeError as error:  # PEFT's size mismatch
-        raise MismatchError(f"the adapter {path} does not fit {base_name}: {str(error).strip().splitlines()[-1].strip()}", "weights of equal shape") from error
+        raise MismatchError(
+            f"the adapter {path} does not fit {base_name}: {str(error).strip().splitlines()[-1].strip()}", "weights of equal shape"
+        ) from error
     return model, tokenizer
 
 
@@ -103,7 +130,9 @@ def check_vocabulary(expected: str | None, tokenizer: Any, where: str) -> None:
     found = vocabulary_fingerprint(tokenizer)
     if expected is not None and expected != found:
         raise MismatchError(
-            f"{where}: the tokenizer has vocabulary {found}", f"{expected}, with which the weights were trained", "Put the original tokenizer files back"
+            f"{where}: the tokenizer has vocabulary {found}",
+            f"{expected}, with which the weights were trained",
+            "Put the original tokenizer files back",
         )
 
 

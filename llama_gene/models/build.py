@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from llama_gene.errors import ConfigError, InputError, MachineError, MissingFileError
 from llama_gene.models.settings import Architecture, Precision
+
 
 def new_model(shape: Architecture, tokenizer: Any, seed: int = 0) -> PreTrainedModel:
     """Return a model of the given shape with seeded random weights, in float32, its vocabulary as large as the tokenizer's."""
@@ -64,14 +66,21 @@ def load_base(name_or_path: str | Path, precision: Precision = "float32") -> Pre
         if not (local / "config.json").is_file():
             raise InputError(f"{local} has no config.json", "a Hugging Face model folder", "Check the path")
         name = str(local)
+    elif local.is_file():
+        raise InputError(f"{local} is a file", "a Hugging Face model folder or a hub id", "Give the folder that holds config.json")
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise MissingFileError(name, "a Hugging Face model folder or a hub id such as meta-llama/Llama-2-7b-hf")
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, precision), trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if local.is_dir():
-            raise InputError(f"{local}: {_first_line(error)}", "a causal language model", "Check the folder's config and weights") from error
+            raise InputError(
+                f"{local}: {_first_line(error)}", "a causal language model", "Check the folder's config and weights"
+            ) from error
         raise hub_error(name, error) from error
+    written_as = ", ".join(getattr(model.config, "architectures", None) or [])
+    if "SequenceClassification" in written_as:  # transformers would give it a random output head
+        raise InputError(f"{name} is a {written_as}", "a causal language model", "Use the model that the classifier was made from")
     return model
 
 
@@ -79,7 +88,7 @@ def hub_error(name: str, error: Exception) -> MachineError:
     """Return the one line for a hub model that is gated, unknown or out of reach."""
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return MachineError(
-        f"the base '{name}' could not be loaded from the hub{offline}: {_first_line(error)}",
+        f"the base '{name}' is no folder here and could not be loaded from the hub{offline}: {_first_line(error)}",
         "a reachable, ungated or already downloaded model",
         "Gated: accept its licence on the hub and set HF_TOKEN. Offline: put a copy under HF_HOME or pass a local folder. "
         "Behind a mirror: set HF_ENDPOINT. Ungated alternative: base huggyllama/llama-7b",

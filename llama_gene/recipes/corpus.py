@@ -43,6 +43,8 @@ def run(config: Config) -> Path:
 
 
 def _summary(counts: dict[str, Any]) -> str:
-    kept = ", ".join(f"{split} {counts['documents'][split]:,} documents / {letters:,} letters" for split, letters in counts["letters_kept"].items())
+    kept = ", ".join(
+        f"{split} {counts['documents'][split]:,} documents / {letters:,} letters" for split, letters in counts["letters_kept"].items()
+    )
     rejected = "; ".join(f"{letters:,} {reason}" for reason, letters in counts["letters_rejected"].items()) or "none"
     return f"{counts['letters_read']:,} letters read; kept {kept}; rejected: {rejected}"

@@ -36,7 +36,9 @@ def run(config: Config) -> Path:
     from llama_gene.sequences.simulate import SimulationConfig, simulate
 
     if not config.config_file.is_file():
-        raise MissingFileError(config.config_file, "the demo's YAML, which is part of the source tree", "Run the demo from a clone (make demo)")
+        raise MissingFileError(
+            config.config_file, "the demo's YAML, which is part of the source tree", "Run the demo from a clone (make demo)"
+        )
     log = runtime.get_logger()
     simulated = config.output_dir / "0_simulated"
     settings = SimulationConfig(seed=config.seed)

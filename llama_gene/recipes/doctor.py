@@ -15,9 +15,9 @@ from llama_gene import runtime
 from llama_gene.errors import MachineError
 
 PACKAGES = (
-    "torch transformers peft accelerate tokenizers sentencepiece tiktoken protobuf deepspeed datasets bitsandbytes "
-    "jsonargparse biopython dnaio scikit-learn liger-kernel"
-).split()
+    "torch", "transformers", "peft", "accelerate", "tokenizers", "sentencepiece", "tiktoken", "protobuf", "deepspeed", "datasets",
+    "bitsandbytes", "jsonargparse", "biopython", "dnaio", "scikit-learn", "liger-kernel",
+)  # fmt: skip
 
 
 @dataclass
@@ -77,49 +77,74 @@ def build_ops() -> None:
 
 
 def _machine() -> list[Finding]:
+    """Return what the machine has."""
     import psutil
 
-    memory = psutil.virtual_memory()
-    disk = shutil.disk_usage(Path.cwd())
-    findings = [
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
+    little_memory = "" if memory.total > 3.5 * 2**30 else "less than 4 GB of memory: the demo does not fit"
+    little_disk = "" if disk.free > 2 * 2**30 else "less than 2 GiB of disk is free: runs may not fit"
+    return [
         Finding("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
         Finding("cores", str(runtime.num_cores())),
-        Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
-                "" if memory.total > 3.5 * 2**30 else "the demo needs 4 GB of memory"),
-        Finding("disk", f"{disk.free / 2**30:.1f} GiB free here", "" if disk.free > 2 * 2**30 else "less than 2 GiB of disk is free: runs may not fit"),
-    ]  # fmt: skip
+        Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free", little_memory),
+        Finding("disk", f"{disk.free / 2**30:.1f} GiB free here", little_disk),
+        *_build_tools(),
+        _gpu(),
+        Finding("compiled ops", os.environ.get("TORCH_EXTENSIONS_DIR", "")),
+    ]
+
+
+def _build_tools() -> list[Finding]:
+    """Return what DeepSpeed needs to compile its CPU ops; elsewhere than on Linux nothing is compiled."""
     compiler = shutil.which("c++") or shutil.which("g++")
-    version = _first_line([compiler, "--version"]) if compiler else "none"
-    no_compiler = "no C++ compiler: DeepSpeed on CPU cannot compile its ops (apt-get install g++)"
-    findings.append(Finding("C++ compiler", version, "" if compiler or sys.platform != "linux" else no_compiler))
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    findings.append(
-        Finding("Python headers", str(headers.parent) if headers.is_file() else "none",
-                "" if headers.is_file() or sys.platform != "linux" else "no Python headers: DeepSpeed on CPU cannot compile its ops (apt-get install python3-dev)")
-    )  # fmt: skip
-    gpu = _first_line(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]) if shutil.which("nvidia-smi") else "none"
-    findings.append(Finding("GPU", gpu, "" if gpu != "none" else "no GPU: fp16, 4-bit loading and 7B models are out of reach; the demo and small models run"))
-    findings.append(Finding("compiled ops", os.environ.get("TORCH_EXTENSIONS_DIR", "")))
+    found = {
+        "C++ compiler": (_first_line([compiler, "--version"]) if compiler else "none", "g++"),
+        "Python headers": (str(headers.parent) if headers.is_file() else "none", "python3-dev"),
+    }
+    findings = []
+    for name, (value, package) in found.items():
+        missing = value == "none" and sys.platform == "linux"
+        problem = f"no {name}: DeepSpeed on CPU cannot compile its ops (Debian: apt-get install {package})" if missing else ""
+        findings.append(Finding(name, value, problem))
     return findings
 
 
-def _packages() -> list[Finding]:
+def _gpu() -> Finding:
+    """Return the GPU that the driver sees, and whether torch can use it."""
     import torch
 
+    if torch.cuda.is_available():
+        sizes = [torch.cuda.get_device_properties(number).total_memory / 2**30 for number in range(torch.cuda.device_count())]
+        names = (f"{torch.cuda.get_device_name(number)}, {size:.0f} GiB" for number, size in enumerate(sizes))
+        return Finding("GPU", "; ".join(names))
+    seen = "none"
+    if shutil.which("nvidia-smi"):
+        seen = _first_line(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
+    problem = "no GPU: fp16, 4-bit loading and 7B models are out of reach; the demo and small models run"
+    if seen != "none":
+        problem = f"torch {torch.__version__} cannot use the GPU: install a CUDA build of torch and a driver that is new enough for it"
+    return Finding("GPU", seen, problem)
+
+
+def _packages() -> list[Finding]:
+    """Return the versions of the libraries that decide what works."""
+    import torch
+
+    optional = {
+        "liger-kernel": "",
+        "bitsandbytes": "bitsandbytes is missing: no 8-bit optimizers or 4-bit bases",
+        "deepspeed": "DeepSpeed is missing (it is Linux only): training runs in one process, without ZeRO",
+    }
     findings = [Finding("CUDA in torch", torch.version.cuda or "no (CPU build)")]
-    optional = {"liger-kernel": "", "bitsandbytes": "bitsandbytes is missing: no 8-bit optimizers or 4-bit bases"}
     for name in PACKAGES:
         version = runtime.package_version(name)
-        missing = version == "not installed"
-        problem = ""
-        if missing and name == "deepspeed":
-            problem = "DeepSpeed is missing (it is Linux only): training runs in one process, without ZeRO"
-        elif missing:
-            problem = optional.get(name, f"{name} is missing: install the project again (make install)")
+        problem = optional.get(name, f"{name} is missing: install the project again (make install)") if version == "not installed" else ""
         findings.append(Finding(name, version, problem))
     return findings
 
 
 def _first_line(command: list[str]) -> str:
+    """Return the first line that a command prints, or "none"."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout.strip() or "none").splitlines()[0]

@@ -303,7 +303,24 @@ def _closed_task(
     template: str,
     config: Config,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Evaluate a task with a closed list of labels; regressions of more than two bins are ranked, everything else is right or wrong."""
+    """Evaluate a task with a closed list of labels."""
+    predicted, expected, answers = _answer_closed(prompts, labels, model, tokenizer, template, config)
+    return measure_closed(rows, labels, predicted, expected, train_rows, config.seed, config.num_resamples), answers
+
+
+def measure_closed(
+    rows: Sequence[Any],
+    labels: list[str],
+    predicted: NDArray[np.int64],
+    expected: NDArray[np.float64],
+    train_rows: Sequence[Any],
+    seed: int,
+    num_resamples: int,
+) -> dict[str, Any]:
+    """Return the result of answers with a closed list of labels, beside majority, k-mer floor and ceiling; shared with `classify`.
+
+    Regressions of more than two bins are ranked by the expected bin, everything else is right or wrong.
+    """
     import numpy as np
 
     from llama_gene.inference import metrics
@@ -311,7 +328,6 @@ def _closed_task(
 
     column = {label: k for k, label in enumerate(labels)}
     truth = np.array([_column_of(row["output"], column, row) for row in rows])
-    predicted, expected, answers = _answer_closed(prompts, labels, model, tokenizer, template, config)
     is_regression = rows[0]["family"] == "regression"
     is_ranked = is_regression and len(labels) > 2
     metric = metrics.spearman if is_ranked else metrics.accuracy
@@ -321,7 +337,7 @@ def _closed_task(
         "labels": labels,
         "off_list": int((predicted == metrics.OFF_LIST).sum()),
         "score": metric(truth, chosen),
-        "interval": _interval(metric, truth, chosen, rows, config),
+        "interval": _interval(metric, truth, chosen, rows, seed, num_resamples),
         "accuracy": metrics.accuracy(truth, predicted),
         "balanced_accuracy": metrics.balanced_accuracy(truth, predicted),
         "mcc": metrics.mcc(truth, predicted),
@@ -333,14 +349,15 @@ def _closed_task(
     # Without training rows the evaluated rows give their own majority: the best that any constant answer can reach.
     result["majority_answer"] = majority_baseline(train_rows or rows)
     result["majority"] = metric(truth, np.full(len(rows), column.get(result["majority_answer"], metrics.OFF_LIST)))
-    floor = kmer_floor(train_rows, rows, rows[0]["kinds"], rows[0]["family"], labels, config.seed)
+    floor = kmer_floor(train_rows, rows, rows[0]["kinds"], rows[0]["family"], labels, seed)
     if floor is not None:
         result["kmer_floor"] = metric(truth, floor @ np.arange(len(labels)) if is_ranked else floor.argmax(1))
     if all(row["oracle"] in column for row in rows):
         result["ceiling"] = metric(truth, np.array([column[row["oracle"]] for row in rows]))
-    pairs = Counter((row["output"], str(answer["answer"])) for row, answer in zip(rows, answers, strict=True))
+    answers = [None if k == metrics.OFF_LIST else labels[k] for k in predicted]
+    pairs = Counter((row["output"], str(answer)) for row, answer in zip(rows, answers, strict=True))
     result["confusion"] = [{"output": output, "answer": answer, "n": count} for (output, answer), count in sorted(pairs.items())]
-    return result, answers
+    return result
 
 
 def _answer_closed(
@@ -389,7 +406,7 @@ def _free_text_task(
 
     right = hits(texts)
     result: dict[str, Any] = {"metric": "exact match", "labels": [], "off_list": 0, "score": float(np.mean(right))}
-    result["interval"] = _interval(metrics.accuracy, np.ones(len(rows)), np.array(right), rows, config)
+    result["interval"] = _interval(metrics.accuracy, np.ones(len(rows)), np.array(right), rows, config.seed, config.num_resamples)
     result["word_f1"] = float(np.mean([metrics.word_f1(row["output"], text) for row, text in zip(rows, texts, strict=True)]))
     result["majority_answer"] = majority_baseline(train_rows or rows)
     result["majority"] = float(np.mean(hits([result["majority_answer"]] * len(rows))))
@@ -409,7 +426,9 @@ def _column_of(output: str, column: Mapping[str, int], row: Mapping[str, Any]) -
     return column[output]
 
 
-def _interval(metric: Callable[[Any, Any], float], truth: Any, chosen: Any, rows: Sequence[Any], config: Config) -> list[float]:
+def _interval(
+    metric: Callable[[Any, Any], float], truth: Any, chosen: Any, rows: Sequence[Any], seed: int, num_resamples: int
+) -> list[float]:
     """Return the 95 % interval: Wilson's for a share of independent rows, else a bootstrap, by groups where rows share one."""
     import numpy as np
 
@@ -419,4 +438,4 @@ def _interval(metric: Callable[[Any, Any], float], truth: Any, chosen: Any, rows
     if metric is accuracy and len(set(groups)) == len(groups):
         return list(wilson_interval(int(np.sum(truth == chosen)), len(rows)))
     pairs = np.stack([truth, chosen], 1).astype(float)
-    return list(bootstrap_interval(lambda drawn: metric(drawn[:, 0], drawn[:, 1]), pairs, groups, config.seed, config.num_resamples))
+    return list(bootstrap_interval(lambda drawn: metric(drawn[:, 0], drawn[:, 1]), pairs, groups, seed, num_resamples))

@@ -7,16 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_gene.data.instructions import Example, build_examples, read_examples, render_instruction, write_examples
 from llama_gene.data.tasks import SPLITS, Task, TaskTable, load_task, read_task, sequence_key
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.runtime import file_hash, get_logger, whole_dir, write_manifest
 from llama_gene.sequences.records import expand_paths
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 _YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -117,7 +114,7 @@ def _read_tasks(config: Config) -> list[tuple[Task, Path]]:
     return list(found.values())
 
 
-def _load_tokenizer(config: Config, tasks: Iterable[Task]) -> PreTrainedTokenizerFast | None:
+def _load_tokenizer(config: Config, tasks: Iterable[Task]) -> Any:
     """Return the tokenizer if a task asks about tokens; None if none does."""
     structure = [task.name for task in tasks if task.family == "structure"]
     if not structure:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llama_gene import runtime
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.errors import ConfigError, InputError, did_you_mean
+
+MIN_ROW_LENGTH = 8  # below it, most tokens of a row are the beginnings and ends of segments
 
 
 @dataclass
@@ -32,15 +34,21 @@ def run(config: Config) -> Path:
 
     if config.corpus is None or config.tokenizer is None or config.output_dir is None:
         raise ConfigError("corpus, tokenizer or output_dir is not given", "--corpus, --tokenizer and --output_dir")
-    if config.row_length < 8:
-        raise ConfigError(f"row_length is {config.row_length}", "at least 8 tokens")
+    if config.row_length < MIN_ROW_LENGTH:
+        raise ConfigError(f"row_length is {config.row_length}", f"at least {MIN_ROW_LENGTH} tokens", "The papers train on 512")
     known = runtime.read_manifest(config.corpus, "corpus")["languages"]
     for language in config.languages:
         if language not in known:
-            raise InputError(f"the corpus has no language '{language}'", f"one of {', '.join(known)}", "Check `languages`")
+            raise ConfigError(
+                f"the corpus {config.corpus} has no language '{language}'",
+                f"one of {', '.join(known)}",
+                did_you_mean(language, known) or "Check languages",
+            )
     tokenizer = load_tokenizer(config.tokenizer)
     if tokenizer.eos_token_id is None:
-        raise InputError(f"the tokenizer {config.tokenizer} has no end-of-text token", "one, to part documents", "Set eos_token in its config")
+        raise InputError(
+            f"the tokenizer {config.tokenizer} has no end-of-text token", "one, to part documents", "Set eos_token in its config"
+        )
     log = runtime.get_logger()
     with runtime.whole_dir(config.output_dir) as folder:
         languages = write_rows(config.corpus, config.languages or list(known), tokenizer, config.row_length, folder)
@@ -50,11 +58,12 @@ def run(config: Config) -> Path:
             config,
             languages=languages,
             vocabulary=vocabulary_fingerprint(tokenizer),
-            tokenizer=str(config.tokenizer),
+            tokenizer=str(path.resolve()) if (path := Path(config.tokenizer)).exists() else config.tokenizer,
             row_length=config.row_length,
         )
     for language, splits in languages.items():
         for split, counts in splits.items():
             ratio = counts["letters"] / max(counts["tokens"], 1)
-            log.info("pack %s %s: %s tokens in %s rows, %.2f letters a token", language, split, f"{counts['tokens']:,}", f"{counts['rows']:,}", ratio)
+            tokens, rows = f"{counts['tokens']:,}", f"{counts['rows']:,}"
+            log.info("pack %s %s: %s tokens in %s rows, %.2f letters a token", language, split, tokens, rows, ratio)
     return config.output_dir

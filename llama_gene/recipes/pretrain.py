@@ -6,6 +6,7 @@ With `base`: the vocabulary grows to the rows' tokenizer, LoRA is attached, embe
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from llama_gene import runtime
-from llama_gene.errors import ConfigError
+from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import Architecture, LoraSettings
 from llama_gene.training.settings import TrainSettings
 
 HISTORY_NAME = "training.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "chat_template.jinja")
+STAMP_BYTES = 2**20  # of each end of a weights file
 
 
 @dataclass
@@ -47,6 +48,7 @@ def run(config: Config) -> Path:
         raise ConfigError("rows or output_dir is not given", "--rows FOLDER and --output_dir FOLDER")
     if (config.base is None) == (config.architecture is None):
         raise ConfigError("base and architecture are " + ("both unset" if config.base is None else "both given"), "exactly one of them")
+    runtime.check_output(config.output_dir, "pretrain")
     from llama_gene.data.prompts import prompt_fingerprint
     from llama_gene.data.rows import load_rows
     from llama_gene.models.adapters import attach_lora
@@ -57,6 +59,8 @@ def run(config: Config) -> Path:
     manifest = runtime.read_manifest(config.rows, "pack")
     tokenizer = load_tokenizer(manifest["tokenizer"])
     row_sets = load_rows(config.rows, "train", tokenizer)
+    if not row_sets:
+        raise InputError(f"{config.rows} holds no training rows", "rows of at least one language", "Pack a corpus with training documents")
     shares = config.shares or {language: float(len(rows)) for language, rows in row_sets.items()}
     facts: dict[str, Any] = {"vocabulary": vocabulary_fingerprint(tokenizer), "prompt": prompt_fingerprint(), "shares": shares}
     if config.base is not None:
@@ -65,10 +69,13 @@ def run(config: Config) -> Path:
         facts |= {"base": resolve_base(config.base), "base_vocabulary": vocabulary_fingerprint(base_tokenizer)}
         new_rows = grow_embeddings(model, tokenizer, base_tokenizer)
         runtime.get_logger().info("embeddings grown by %s rows to %s", f"{new_rows:,}", f"{len(tokenizer):,}")
-        model = attach_lora(model, config.lora)
+        model = attach_lora(model, config.lora, config.train.seed)
     else:
         assert config.architecture is not None
         model = new_model(config.architecture, tokenizer, config.train.seed)
+    limit = getattr(model.config, "max_position_embeddings", None) or manifest["row_length"]
+    if manifest["row_length"] > limit:
+        raise ConfigError(f"rows of {manifest['row_length']} tokens", f"at most {limit}, the model's longest input", "Pack shorter rows")
     return train_and_save("pretrain", config, model, tokenizer, Path(manifest["tokenizer"]), row_sets, shares, facts)
 
 
@@ -92,7 +99,10 @@ def train_and_save(
     trainable, total = trainable_share(model)
     log.info("%s: %s of %s parameters train (%.1f %%)", stage, f"{trainable:,}", f"{total:,}", 100 * trainable / total)
     work_dir = output_dir.with_name(output_dir.name + ".work")
-    identity = runtime.fingerprint([facts, {key: value for key, value in vars(config).items() if key != "train"}, _plan(config.train)])
+    settings = {key: value for key, value in vars(config).items() if key != "train"}
+    sources = [weights_stamp(Path(settings[name])) for name in ("base", "model") if settings.get(name)]
+    rows = {name: rows_stamp(row_sets[name]) for name in row_sets if shares.get(name)}
+    identity = runtime.fingerprint([facts, settings, plan(config.train), runtime.world_size(), sources, rows])
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     result, saved = train(model, row_sets, shares, pad_id, config.train, work_dir, identity)
     if runtime.rank() == 0:
@@ -101,7 +111,9 @@ def train_and_save(
                 # PEFT's own model card says nothing that our manifest does not.
                 if path.name not in ("training_args.bin", "README.md"):
                     shutil.move(str(path), folder / path.name)
-            copy_tokenizer(tokenizer, tokenizer_folder, folder)
+            if (saved.parent / "runs").is_dir():  # TensorBoard's events
+                shutil.move(str(saved.parent / "runs"), folder / "runs")
+            copy_tokenizer(tokenizer, tokenizer_folder, folder, facts.get("template", "alpaca"))
             runtime.write_json(folder / HISTORY_NAME, result.history)
             plot_loss(result.history, folder / "loss.png")
             runtime.write_manifest(
@@ -122,20 +134,43 @@ def train_and_save(
     return output_dir
 
 
-def _plan(train: TrainSettings) -> dict[str, Any]:
+def plan(train: TrainSettings) -> dict[str, Any]:
     """Return the settings that decide the weights (not how often to log or save)."""
     silent = {"logging_steps", "save_steps", "keep_checkpoints", "tensorboard", "restart"}
     return {key: value for key, value in vars(train).items() if key not in silent}
 
 
-def copy_tokenizer(tokenizer: Any, source: Path, folder: Path) -> None:
-    """Copy the tokenizer's files byte for byte, or save them when they came from a hub."""
-    if not source.is_dir():
-        tokenizer.save_pretrained(str(folder))
-        return
+def rows_stamp(rows: Any) -> list[Any]:
+    """Return what tells one set of rows from another: their number and a thousand of them, evenly spaced."""
+    places = range(0, len(rows), max(1, len(rows) // 1000))
+    return [len(rows), runtime.fingerprint([rows[place] for place in places])]
+
+
+def weights_stamp(folder: Path) -> list[Any]:
+    """Return what tells the weights of a local folder from others at the same path: size and both ends of each file."""
+    stamp: list[Any] = []
+    for path in sorted(folder.glob("*.safetensors")):  # none, where it is a hub id
+        size = path.stat().st_size
+        with path.open("rb") as handle:
+            ends = handle.read(STAMP_BYTES)
+            handle.seek(max(0, size - STAMP_BYTES))
+            ends += handle.read()
+        stamp.append([path.name, size, hashlib.sha256(ends).hexdigest()])
+    return stamp
+
+
+def copy_tokenizer(tokenizer: Any, source: Path, folder: Path, template: str) -> None:
+    """Copy the tokenizer's files byte for byte (a hub's or a bare `tokenizer.model` is written anew), with our chat template."""
+    from llama_gene.data.prompts import chat_template
+    from llama_gene.export.merge import TOKENIZER_FILES
+    from llama_gene.tokenization.tokenizer import JSON_NAME, write_tokenizer
+
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    if not (folder / JSON_NAME).is_file():
+        write_tokenizer(tokenizer, folder)
+    (folder / "chat_template.jinja").write_text(chat_template(template), encoding="utf-8")
 
 
 def resolve_base(name: str) -> str:

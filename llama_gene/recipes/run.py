@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,11 @@ from typing import Any
 import yaml
 
 from llama_gene import runtime
+from llama_gene.data.corpus import ENGLISH
 from llama_gene.errors import ConfigError, LlamaGeneError
 from llama_gene.models.settings import Architecture
 from llama_gene.recipes import corpus, evaluate, export, instruct, pack, pretrain, sft, vocab
+from llama_gene.sequences.alphabet import get_alphabet
 from llama_gene.sequences.records import expand_paths
 from llama_gene.training.settings import TrainSettings
 
@@ -83,9 +86,44 @@ def run(config: Config) -> Path:
     if config.output_dir is None:
         raise ConfigError("no output_dir is given", "--output_dir FOLDER")
     if (config.base is None) == (config.base_from_scratch is None):
-        raise ConfigError("base and base_from_scratch are " + ("both unset" if config.base is None else "both given"), "exactly one of them")
+        raise ConfigError(
+            "base and base_from_scratch are " + ("both unset" if config.base is None else "both given"), "exactly one of them"
+        )
     _Walk(config, config.output_dir.resolve()).walk()
     return config.output_dir
+
+
+def fill_vocab(config: vocab.Config, corpus_dir: Path) -> None:
+    """Fill in what `config` leaves open from a corpus: a step for each kind of gene text, and the files that steps and report read.
+
+    Nucleotides come before proteins, as in LLaMA-Gene 2.3.1. Languages of one kind share a step.
+    """
+    languages = runtime.read_manifest(corpus_dir, "corpus")["languages"]
+    texts: dict[str, dict[str, list[str]]] = {}  # kind -> split -> files; a split without a document has none
+    letters: Counter[str] = Counter()
+    for name, facts in languages.items():
+        letters[facts["kind"]] += facts["letters_kept"]["train"]
+        for split, count in facts["documents"].items():
+            if count:
+                texts.setdefault(facts["kind"], {}).setdefault(split, []).append(str(corpus_dir / f"{name}.{split}.jsonl"))
+    if not config.steps:
+        kinds = sorted((kind for kind in texts if kind != ENGLISH), key=lambda kind: len(get_alphabet(kind).letters))
+        config.steps = [vocab.Step(kind=kind, size=num_new_pieces(letters[kind])) for kind in kinds]
+    for step in config.steps:
+        step.inputs = step.inputs or texts.get(step.kind, {}).get("train", [])
+        step.report_inputs = step.report_inputs or texts.get(step.kind, {}).get("valid", [])
+    config.english_inputs = config.english_inputs or texts.get(ENGLISH, {}).get("valid", [])
+
+
+def num_new_pieces(num_letters: int) -> int:
+    """Return how many pieces a step gets when its size is not given: one for every 400 letters, in 128s, at least 128 and at most 30,080.
+
+    A piece that training hardly meets costs two embedding rows and learns nothing; 12 million letters are enough for all 30,080.
+
+    >>> num_new_pieces(20_000), num_new_pieces(600_000), num_new_pieces(3_000_000_000)
+    (128, 1408, 30080)
+    """
+    return min(vocab.Step.size, max(128, num_letters // 400 // 128 * 128))
 
 
 class _Walk:
@@ -110,10 +148,7 @@ class _Walk:
 
         base = config.base or str(self._base(corpus_dir))
         config.vocab.base = base
-        for step in config.vocab.steps:
-            step.inputs = step.inputs or [str(corpus_dir / f"{step.kind}.train.jsonl")]
-            step.report_inputs = step.report_inputs or [str(corpus_dir / f"{step.kind}.valid.jsonl")]
-        config.vocab.english_inputs = config.vocab.english_inputs or [str(corpus_dir / "english.valid.jsonl")]
+        fill_vocab(config.vocab, corpus_dir)
         self.stage("vocab", config.vocab, root / "2_vocab", vocab.run, after=["corpus", "base"])
 
         config.pack.corpus, config.pack.tokenizer = corpus_dir, str(root / "2_vocab")
@@ -131,6 +166,7 @@ class _Walk:
         self.stage("instruct", config.instruct, root / "5_instructions", instruct.run, after=["vocab"], files=tables)
 
         config.sft.model, config.sft.instructions = str(root / "4_pretrained"), root / "5_instructions"
+        config.sft.replay = root / "3_rows" if config.sft.replay_shares else None
         self.stage("sft", config.sft, root / "6_tuned", None, after=["pretrain", "instruct"])
 
         config.evaluate.model, config.evaluate.instructions = str(root / "6_tuned"), root / "5_instructions"
@@ -175,7 +211,9 @@ class _Walk:
         english = corpus_dir / f"{wanted.language}.train.jsonl"
         tokenizer = vocab.Config(base_size=wanted.vocab_size, base_inputs=[str(english)])
         self.stage("base_vocab", tokenizer, folder / "tokenizer", vocab.run, after=["corpus"])
-        rows = pack.Config(corpus=corpus_dir, tokenizer=str(folder / "tokenizer"), languages=[wanted.language], row_length=wanted.row_length)
+        rows = pack.Config(
+            corpus=corpus_dir, tokenizer=str(folder / "tokenizer"), languages=[wanted.language], row_length=wanted.row_length
+        )
         self.stage("base_pack", rows, folder / "rows", pack.run, after=["corpus", "base_vocab"])
         model = pretrain.Config(rows=folder / "rows", architecture=wanted.architecture, train=wanted.train)
         self.stage("base", model, folder / "model", None, after=["base_pack"])
@@ -197,7 +235,9 @@ class _Walk:
             command = [sys.executable, *launcher, *command[2:]]
         done = subprocess.run(command, env=runtime.launch_environment(processes), check=False)
         if done.returncode == 2:
-            raise LlamaGeneError(f"{stage} stopped (see the line above)", "", f"Mend it and start again; what is finished in {self.root} is reused")
+            raise LlamaGeneError(
+                f"{stage} stopped (see the line above)", "", f"Mend it and start again; what is finished in {self.root} is reused"
+            )
         if done.returncode:
             raise LlamaGeneError(f"{stage} ended with exit code {done.returncode}", "0", f"See its output above; {path} repeats it alone")
 
@@ -214,13 +254,25 @@ class _Walk:
         """Print the table, the model's path, the questions and the next command."""
         model = self.root / "8_model"
         print((self.root / "7_results" / "results.md").read_text(encoding="utf-8"))
-        speed = {stage: runtime.read_manifest(self.root / folder).get("tokens_per_second") for stage, folder in (("pretrain", "4_pretrained"), ("sft", "6_tuned"))}
+        speed = {
+            stage: runtime.read_manifest(self.root / folder).get("tokens_per_second")
+            for stage, folder in (("pretrain", "4_pretrained"), ("sft", "6_tuned"))
+        }
         print("Training speed, tokens per second: " + ", ".join(f"{stage} {value}" for stage, value in speed.items()))
         if self.seconds:
             print("Seconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in self.seconds.items()))
         if self.config.num_questions:
             print(f"\n{self.config.num_questions} held-out questions, answered by the exported model in a fresh process:\n", flush=True)
-            command = [sys.executable, "-m", "llama_gene.cli", "chat", "--model", str(model), "--num_questions", str(self.config.num_questions)]
+            command = [
+                sys.executable,
+                "-m",
+                "llama_gene.cli",
+                "chat",
+                "--model",
+                str(model),
+                "--num_questions",
+                str(self.config.num_questions),
+            ]
             subprocess.run([*command, "--instructions", str(self.root / "5_instructions")], env=dict(os.environ), check=True)
         print(f"\nMerged model (AutoModelForCausalLM and AutoTokenizer load it): {model}")
         print(f"Ask it:          llama-gene chat --model {model}")

@@ -18,6 +18,8 @@ from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes.pretrain import resolve_base, train_and_save
 from llama_gene.training.settings import TrainSettings
 
+INSTRUCTIONS = "instructions"  # the row set that the examples are
+
 
 @dataclass
 class Config:
@@ -33,6 +35,10 @@ class Config:
     """Which tokens carry loss: the answer's only, or the prompt's too."""
     max_length: int = 512
     """Longest example, in tokens; longer training examples are shortened inside the sequence, never in the answer."""
+    replay: Path | None = None
+    """Folder written by `llama-gene pack`; some of its rows are mixed in, so that the languages are not forgotten."""
+    replay_shares: dict[str, float] = field(default_factory=dict)
+    """Share of each replayed language in the rows, for example {english: 0.1}; the instructions have the rest."""
     full: bool = False
     """Train all weights of a whole model instead of a fresh adapter."""
     lora: LoraSettings = field(default_factory=LoraSettings)
@@ -47,8 +53,10 @@ def run(config: Config) -> Path:
     """Tune and save; return the folder. Under a launcher every process runs this."""
     if config.model is None or config.instructions is None or config.output_dir is None:
         raise ConfigError("model, instructions or output_dir is not given", "--model, --instructions and --output_dir")
+    runtime.check_output(config.output_dir, "sft")
     from llama_gene.data.packing import pack_examples
     from llama_gene.data.prompts import prompt_fingerprint
+    from llama_gene.data.rows import load_rows
     from llama_gene.data.supervised import encode_examples
     from llama_gene.models.adapters import ADAPTER_CONFIG, attach_lora, load_model
     from llama_gene.tokenization.tokenizer import vocabulary_fingerprint
@@ -68,7 +76,7 @@ def run(config: Config) -> Path:
         facts |= {"base": earlier["base"], "base_vocabulary": earlier["base_vocabulary"]}
     elif not config.full:
         facts |= {"base": resolve_base(config.model), "base_vocabulary": vocabulary}
-        model = attach_lora(model, config.lora)
+        model = attach_lora(model, config.lora, config.train.seed)
 
     examples = read_examples(config.instructions / "train.jsonl")
     if not examples:
@@ -83,4 +91,11 @@ def run(config: Config) -> Path:
         *(f"{counts[name]:,}" for name in counts), f"{len(rows):,}", config.max_length, 100 * filled,
     )  # fmt: skip
     facts["examples"] = counts
-    return train_and_save("sft", config, model, tokenizer, Path(config.model), {"instructions": rows}, {"instructions": 1.0}, facts)
+    row_sets: dict[str, Any] = {INSTRUCTIONS: rows}
+    if config.replay is not None:
+        row_sets |= load_rows(config.replay, "train", tokenizer)
+    shares = {**config.replay_shares, INSTRUCTIONS: 1 - sum(config.replay_shares.values())}
+    if shares[INSTRUCTIONS] <= 0:
+        raise ConfigError(f"replay_shares add up to {sum(config.replay_shares.values())}", "less than 1", "Leave the instructions a share")
+    facts["shares"] = shares
+    return train_and_save("sft", config, model, tokenizer, Path(config.model), row_sets, shares, facts)

@@ -6,12 +6,11 @@ Case is kept everywhere: the complement of "a" is "t"; letters are checked witho
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.errors import ConfigError, InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ def get_alphabet(name: str) -> Alphabet:
     '*'
     """
     if name not in _ALPHABETS:
-        nearest = difflib.get_close_matches(name.lower(), _ALPHABETS, n=1, cutoff=0.4)
-        hint = f"Did you mean '{nearest[0]}'?" if nearest else "Register a new one with register_alphabet"
+        hint = did_you_mean(name, _ALPHABETS) or "Register a new one with register_alphabet"
         raise ConfigError(f"kind '{name}' is unknown", f"one of {', '.join(_ALPHABETS)}", hint)
     return _ALPHABETS[name]
 

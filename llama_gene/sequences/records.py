@@ -7,7 +7,6 @@ the line is looked up only when there is a fault, so that reading a genome costs
 from __future__ import annotations
 
 import csv
-import difflib
 import glob
 import io
 import json
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llama_gene.errors import InputError, MissingFileError
+from llama_gene.errors import InputError, MissingFileError, did_you_mean
 from llama_gene.runtime import MANIFEST_NAME
 from llama_gene.sequences.alphabet import Alphabet, check_letters, first_fault, get_alphabet
 
@@ -103,8 +102,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         header = next(reader, [])
         for column in columns:
             if column not in header:
-                nearest = difflib.get_close_matches(column, header, n=1, cutoff=0.5)
-                hint = f"Did you mean '{nearest[0]}'?" if nearest else "Name a column that the table has"
+                hint = did_you_mean(column, header) or "Name a column that the table has"
                 raise InputError(f"{path} has no column '{column}'", f"one of {', '.join(header)}", hint)
         try:
             for fields in reader:

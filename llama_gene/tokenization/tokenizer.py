@@ -186,7 +186,8 @@ def _no_hub(source: Path | str, error: Exception) -> InputError:
     return InputError(
         f"'{source}' is no folder here, and the hub does not give it ({type(error).__name__})",
         _EXPECTED,
-        "Gated: set HF_TOKEN. Offline: set HF_HOME to a cache or HF_ENDPOINT to a mirror, or give a local folder",
+        "Gated: set HF_TOKEN. Offline: set HF_HOME to a cache or HF_ENDPOINT to a mirror, or give a local folder. "
+        "Ungated alternative: huggyllama/llama-7b",
     )
 
 

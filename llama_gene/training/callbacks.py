@@ -1,4 +1,4 @@
-"""What watches a run: a loss that is not a number stops it with advice."""
+"""What watches a run: a loss that is not a number stops it with advice, before it gets into a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from llama_gene.errors import LlamaGeneError
 
 
 class StopOnBadLoss(TrainerCallback):
-    """Stop when the loss or the gradient norm is no longer finite."""
+    """Stop when the loss or the gradient norm is no longer finite (fp16: the loss only, its scaler tries norms that overflow)."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Look at the loss before every checkpoint too; a resumed run then also logs the means that an uninterrupted one logs."""
+        if control.should_save:
+            control.should_log = True
+        return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Check what was just logged. Raises LlamaGeneError with advice."""
-        for name in ("loss", "grad_norm"):
+        for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
             value = (logs or {}).get(name)
             if value is not None and not math.isfinite(float(value)):
                 raise LlamaGeneError(

@@ -14,7 +14,7 @@ class TrainSettings:
     steps: int = 0
     """Optimizer steps; 0: as many as `epochs` need."""
     epochs: float = 1.0
-    """Passes over the rows, when steps is 0."""
+    """Passes over the language with the largest share, when steps is 0; the others come along by their shares."""
     batch_size: int = 8
     """Rows a process takes at a time."""
     accumulation: int = 1

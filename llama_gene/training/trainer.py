@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -24,8 +25,10 @@ from llama_gene import runtime
 from llama_gene.data.mixing import mixture_index
 from llama_gene.data.packing import IGNORED, expand_row
 from llama_gene.errors import ConfigError, MachineError, MissingFileError
+from llama_gene.models.adapters import save_adapter
 from llama_gene.training.callbacks import StopOnBadLoss
 from llama_gene.training.checkpoint import MarkWhole, claim_folder, last_whole_checkpoint
+from llama_gene.training.loss import TargetLoss
 from llama_gene.training.settings import TrainSettings
 
 
@@ -34,14 +37,15 @@ class TrainResult:
     """What a run did."""
 
     steps: int
-    tokens: int  # trained tokens of all processes, padding not counted
-    seconds: float  # wall time of the training loop; 0.0 when there was nothing left to do
+    tokens: int  # trained tokens of all processes and all launches, padding not counted
+    new_tokens: int  # those of this launch: fewer, where it went on from a checkpoint
+    seconds: float  # wall time of this launch's training loop
     history: list[dict[str, float]] = field(default_factory=list)  # step, loss, grad_norm, learning_rate
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens per second of the whole launch."""
-        return self.tokens / self.seconds if self.seconds else math.nan
+        """Tokens per second of this launch, all processes together."""
+        return self.new_tokens / self.seconds if self.seconds else 0.0
 
 
 class IndexedRows(Dataset):  # type: ignore[type-arg]
@@ -58,10 +62,10 @@ class IndexedRows(Dataset):  # type: ignore[type-arg]
         language, number = self.index[place]
         return expand_row(self.row_sets[language][number])
 
-    def num_tokens(self) -> int:
-        """Return the tokens of all rows of the index."""
+    def num_tokens(self, start: int = 0) -> int:
+        """Return the tokens of the index's rows from place `start` on."""
         lengths = {language: [sum(part) for part in _column(rows, "lengths")] for language, rows in self.row_sets.items()}
-        return sum(lengths[language][number] for language, number in self.index)
+        return sum(lengths[language][number] for language, number in self.index[start:])
 
 
 def _column(rows: Any, name: str) -> Any:
@@ -70,12 +74,16 @@ def _column(rows: Any, name: str) -> Any:
 
 @dataclass
 class RowCollator:
-    """Stack rows to (B, T); shorter rows are padded with tokens that carry no label and sit in a segment of their own."""
+    """Stack rows to (B, T); shorter rows are padded with tokens that carry no label and sit in a segment of their own.
+
+    T is a multiple of 64: few shapes, so that the libraries' caches of kernels and memory stay small.
+    """
 
     pad_id: int
+    multiple: int = 64
 
     def __call__(self, rows: Sequence[tuple[list[int], list[int], list[int]]]) -> dict[str, torch.Tensor]:
-        longest = max(len(row[0]) for row in rows)
+        longest = -(-max(len(row[0]) for row in rows) // self.multiple) * self.multiple
         batch: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
         for input_ids, labels, positions in rows:
             missing = longest - len(input_ids)
@@ -86,10 +94,34 @@ class RowCollator:
 
 
 class RowTrainer(Trainer):
-    """A Trainer that reads its index in order."""
+    """A Trainer that reads its index in order and saves adapters our way."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        """Tell the loss where the targets are before the forward pass."""
+        if isinstance(self.compute_loss_func, TargetLoss):
+            self.compute_loss_func.see(inputs["labels"])
+        return super().compute_loss(model, inputs, *rest, **named)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        rows: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(rows)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if isinstance(self.model, PeftModel):
+            if self.args.should_save:
+                save_adapter(self.model, output_dir or self.args.output_dir or ".", state_dict)
+        else:
+            super()._save(output_dir, state_dict)
+
+
+def rows_an_epoch(num_rows: Mapping[str, int], shares: Mapping[str, float]) -> int:
+    """Return how many rows make a pass over the row set with the largest share, the others mixed in by theirs.
+
+    >>> rows_an_epoch({"instructions": 90, "english": 500}, {"instructions": 0.9, "english": 0.1})
+    100
+    """
+    largest = max(shares, key=lambda name: shares[name])
+    return math.ceil(num_rows.get(largest, 0) * sum(shares.values()) / shares[largest] - 1e-9) if shares[largest] > 0 else 0
 
 
 def plan_steps(num_rows: int, settings: TrainSettings, processes: int) -> tuple[int, int]:
@@ -111,14 +143,55 @@ def train(
     `work_dir` holds checkpoints while training; `key` names config and rows, and a working folder of another key is refused.
     Raises ConfigError, MachineError (no GPU for fp16, no compiler for DeepSpeed), LlamaGeneError (loss not finite).
     """
-    claim_folder(work_dir, key, settings.restart)
+    num_rows = {name: len(rows) for name, rows in row_sets.items()}
+    steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), settings, runtime.world_size())
+    rows = IndexedRows(row_sets, mixture_index(num_rows, shares, steps * rows_a_step, settings.seed))
+    loss = TargetLoss(model)
+    try:
+        fitted = fit(model, rows, RowCollator(pad_id), steps, settings, work_dir, key, compute_loss_func=loss)
+    finally:
+        loss.remove()
+    result = TrainResult(
+        steps=steps,
+        tokens=rows.num_tokens(),
+        new_tokens=rows.num_tokens(start=fitted.first_step * rows_a_step),
+        seconds=fitted.seconds,
+        history=[entry for entry in fitted.history if "loss" in entry],
+    )
+    return result, fitted.folder
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the Trainer did: where the weights are, what it logged, where it started."""
+
+    folder: Path
+    history: list[dict[str, float]]
+    first_step: int  # 0, or the step of the checkpoint that the run went on from
+    seconds: float
+
+
+def fit(
+    model: Any,
+    rows: Any,
+    collator: Any,
+    steps: int,
+    settings: TrainSettings,
+    work_dir: Path,
+    key: str,
+    changes: Mapping[str, Any] | None = None,
+    **parts: Any,
+) -> Fitted:
+    """Run the Trainer over `rows` in their order, resumed where it stopped, and save the weights; packed rows and classifiers alike.
+
+    `changes` replace TrainingArguments, `parts` are handed to the Trainer (an eval_dataset, a loss of its own).
+    """
     _check_machine(settings)
-    steps, rows_a_step = plan_steps(sum(len(rows) for name, rows in row_sets.items() if shares.get(name, 0) > 0), settings, runtime.world_size())
-    rows = IndexedRows(row_sets, mixture_index({name: len(value) for name, value in row_sets.items()}, shares, steps * rows_a_step, settings.seed))
+    claim_folder(work_dir, key, settings.restart)
     if settings.deepspeed is not None:
         runtime.set_single_process_rendezvous()
     on_cpu = not torch.cuda.is_available()
-    arguments = TrainingArguments(
+    choices: dict[str, Any] = dict(
         output_dir=str(work_dir),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
@@ -134,9 +207,9 @@ def train(
         activation_checkpointing=settings.gradient_checkpointing,
         logging_steps=settings.logging_steps,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would hide a bad loss behind the mean of the good ones
         save_strategy="steps" if settings.save_steps else "no",
         save_steps=settings.save_steps or 500,
-        save_total_limit=settings.keep_checkpoints,
         report_to=["tensorboard"] if settings.tensorboard else [],
         seed=settings.seed,
         data_seed=settings.seed,
@@ -146,23 +219,31 @@ def train(
         ddp_find_unused_parameters=False if runtime.world_size() > 1 else None,
         disable_tqdm=runtime.rank() != 0,
     )
-    trainer = RowTrainer(model=model, args=arguments, train_dataset=rows, data_collator=RowCollator(pad_id), callbacks=[MarkWhole(), StopOnBadLoss()])
+    arguments = TrainingArguments(**{**choices, **(changes or {})})
+    use_cache = model.config.use_cache
+    trainer = RowTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=collator,
+        callbacks=[MarkWhole(settings.keep_checkpoints), StopOnBadLoss()],
+        **parts,
+    )
     trainer.remove_callback(PrinterCallback)
     resume_from = last_whole_checkpoint(work_dir)
     if resume_from is not None:
         runtime.get_logger().info("going on from %s", resume_from)
     outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    model.config.use_cache = use_cache  # the Trainer switches it off, which does not belong into a saved config
     final = work_dir / "final"
     trainer.save_model(str(final))
     trainer.accelerator.wait_for_everyone()
-    done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
-    result = TrainResult(
-        steps=steps,
-        tokens=IndexedRows(row_sets, rows.index[done * rows_a_step :]).num_tokens(),
+    return Fitted(
+        folder=final,
+        history=trainer.state.log_history,
+        first_step=int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0,
         seconds=float(outcome.metrics.get("train_runtime", 0.0)),
-        history=[entry for entry in trainer.state.log_history if "loss" in entry],
     )
-    return result, final
 
 
 def _check_machine(settings: TrainSettings) -> None:
@@ -171,6 +252,8 @@ def _check_machine(settings: TrainSettings) -> None:
         if not torch.cuda.is_available():
             raise MachineError("precision is fp16 and there is no GPU", "a CUDA device", "Use precision bf16 or fp32")
         runtime.get_logger().warning("fp16 overflows where bf16 does not; use bf16 unless the GPU is older than Ampere")
+    if settings.precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise MachineError("precision is bf16 and this GPU cannot", "an Ampere GPU or a later one", "Use precision fp32 or fp16")
     if settings.deepspeed is None:
         return
     if not settings.deepspeed.is_file():
@@ -178,6 +261,8 @@ def _check_machine(settings: TrainSettings) -> None:
     try:
         import deepspeed  # noqa: F401
     except ImportError as error:
-        raise MachineError("DeepSpeed is not installed", "Linux with the deepspeed package", "Unset train.deepspeed and use one process") from error
+        raise MachineError(
+            "DeepSpeed is not installed", "Linux with the deepspeed package", "Unset train.deepspeed and use one process"
+        ) from error
     if not torch.cuda.is_available() and runtime.world_size() > 1 and shutil.which("c++") is None and shutil.which("g++") is None:
         raise MachineError("no C++ compiler is found", "g++, which DeepSpeed's CPU ops need", "Install g++ (Debian: apt-get install g++)")
