@@ -110,6 +110,8 @@ def _check_node(node: Any, hint: Any, key: str, path: Path, known: Sequence[str]
         if node.id != "sequence":
             raise ConfigError(f"{where}: {key} is {_shape(node)}", "a list", "Begin each item with `- `")
         for number, item in enumerate(node.value):
+            if item.id == "mapping" and not item.value:
+                raise ConfigError(f"{path}, line {item.start_mark.line + 1}: {key}[{number}] is empty", "keys and values", "Delete it")
             _check_node(item, items[0], f"{key}[{number}]", path, known)
 
 
@@ -125,9 +127,7 @@ def _check_mapping(node: Any, config_class: Any, prefix: str, path: Path, known:
         name, _, rest = str(key_node.value).partition(".")
         key = f"{prefix}.{name}" if prefix else name
         if name not in hints:
-            plain = re.sub(r"\[\d+\]", "", key)
-            elsewhere = [other for other in known if not plain.startswith(f"{other}.")]
-            hint = did_you_mean(name, hints) or did_you_mean(plain, elsewhere) or f"Keys here: {', '.join(hints)}"
+            hint = did_you_mean(name, hints) or did_you_mean(name, known) or f"Keys here: {', '.join(hints)}"
             raise ConfigError(f"{path}, line {line}: unknown key '{key}'", f"a key of {prefix or 'the config'}", hint)
         if key_node.value in seen:
             raise ConfigError(f"{path}, line {line}: '{key}' stands in line {seen[key_node.value]}, too", "each key once", "Delete one")

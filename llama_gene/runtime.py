@@ -184,6 +184,7 @@ def whole_dir(path: Path) -> Iterator[Path]:
     """
     check_output(path)
     target = path.resolve()  # a link, or ".", has no neighbour to rename from
+    new_parents = [parent for parent in target.parents if not parent.exists()]
     with _one_line_for_disk(path):
         with _one_line_for_path(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -200,6 +201,9 @@ def whole_dir(path: Path) -> Iterator[Path]:
                 os.replace(earlier, target)
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(earlier, ignore_errors=True)
+            for parent in new_parents:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
 
 
 def check_output(path: Path, stage: str | None = None) -> None:

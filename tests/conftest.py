@@ -6,15 +6,21 @@ All is written here or made by the recipes themselves; a whole route of two laye
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from llama_gene import runtime
 from tests.fixtures.tiny_vocabularies import ENGLISH, SENTENCES, genes, proteins
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: models of width 32 only lose by threads that wait for each other
 runtime.set_library_switches()
 
 
@@ -129,6 +135,46 @@ def make_base(corpus: Path, folder: Path, tied: bool, family: str = "llama") -> 
     if not tokenizer.is_dir():
         vocab.run(vocab.Config(base_size=400, base_inputs=[str(corpus / "english.train.jsonl")], output_dir=tokenizer))
         pack.run(pack.Config(corpus=corpus, tokenizer=str(tokenizer), languages=["english"], row_length=64, output_dir=folder / "0_rows"))
-    shape = Architecture(family=family, width=32, layers=2, heads=4, max_length=256, tie_embeddings=tied)  # type: ignore[arg-type]
+    shape = Architecture(family=family, width=32, layers=2, heads=4, max_length=1024, tie_embeddings=tied)  # type: ignore[arg-type]
     config = pretrain.Config(rows=folder / "0_rows", architecture=shape, train=tiny_training(30), output_dir=folder / f"0_{name}")
     return pretrain.run(config)
+
+
+@dataclass(frozen=True)
+class TwoProcesses:
+    """What one launch of two processes left: the adapter of launch/pretrain.py, and a folder for each job of tests/two_processes.py."""
+
+    config: dict[str, object]  # of launch/pretrain.py
+    pretrained: Path
+    jobs: Path
+
+
+@pytest.fixture(scope="session")
+def two_processes(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> TwoProcesses:
+    """Launch two processes once, for every test that needs them."""
+    if sys.platform != "linux" or not (shutil.which("c++") or shutil.which("g++")):
+        pytest.skip("DeepSpeed runs on Linux, and needs a C++ compiler for its CPU ops")
+    root = Path(__file__).resolve().parents[1]
+    folder = tmp_path_factory.mktemp("two_processes")
+    zero = {stage: str(root / "ds_configs" / f"zero{stage}.json") for stage in (1, 2, 3)}
+    train = tiny_training(12, batch_size=2, accumulation=2, learning_rate=5e-3, deepspeed=zero[2])
+    pretrained = folder / "pretrained"
+    config = {"rows": rows, "base": str(base), "lora": {"rank": 4, "dropout": 0.0}, "train": train, "output_dir": pretrained}
+    runtime.write_text(folder / "pretrain.yaml", yaml.safe_dump(runtime.plain(config)))
+    plan: list[dict[str, object]] = [{"argv": [str(root / "launch" / "pretrain.py"), "--config", str(folder / "pretrain.yaml")]}]
+    plan += [{"folder": f"zero{stage}", "deepspeed": path} for stage, path in zero.items()]
+    plan += [{"folder": f"whole{stage}", "deepspeed": zero[stage], "dropout": 0.1} for stage in (2, 3)]
+    plan += [{"folder": f"resumed{stage}", "deepspeed": zero[stage], "dropout": 0.1, "interrupted": True} for stage in (2, 3)]
+    plan += [{"folder": "tied", "deepspeed": zero[3], "tied": True}]
+    # Plain DDP comes first: once DeepSpeed has been used, its switches stay in the environment.
+    plan.insert(0, {"folder": "ddp", "deepspeed": None})
+    for job in plan:
+        if "folder" in job:
+            job["folder"] = str(folder / str(job["folder"]))
+    runtime.write_json(folder / "plan.json", plan)
+    environment = {**runtime.launch_environment(2), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(runtime.free_port())]
+    command += [str(root / "tests" / "two_processes.py"), str(folder / "plan.json")]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return TwoProcesses(config, pretrained, folder)

@@ -85,7 +85,6 @@ extra:
 parts:
 - name: y
   size: 4
-- {}
 output_dir: runs/a
 """
     assert from_yaml(tmp_path, text) == Config(
@@ -95,7 +94,7 @@ output_dir: runs/a
         shares={"dna": 2.0, "english": 0.5},
         inner=Inner(rate=0.001, parts=[Part("x")]),
         extra=Inner(mode="slow"),
-        parts=[Part("y", 4), Part()],
+        parts=[Part("y", 4)],
         output_dir=Path("runs/a"),
     )
 
@@ -129,6 +128,7 @@ UNKNOWN = [
     ("extra:\n  rat: 2\n", "line 2: unknown key 'extra.rat'; expected a key of extra. Did you mean 'rate'?"),
     ("parts:\n- name: x\n- nme: y\n", "line 3: unknown key 'parts[1].nme'; expected a key of parts[1]. Did you mean 'name'?"),
     ("inner:\n  parts:\n  - siz: 2\n", "line 3: unknown key 'inner.parts[0].siz'; expected a key of inner.parts[0]. Did you mean 'size'?"),
+    ("parts:\n- class_path: os.system\n", "line 2: unknown key 'parts[0].class_path'; expected a key of parts[0]. Keys here: name, size."),
     ("rate: 2\n", "line 1: unknown key 'rate'; expected a key of the config. Did you mean 'inner.rate'?"),
     ("inner: {qqq: 2}\n", "line 1: unknown key 'inner.qqq'; expected a key of inner. Keys here: rate, mode, parts."),
     ("inner.rat: 2\n", "unknown key 'inner.rat'; expected a key of stage. Did you mean 'inner.rate'?"),
@@ -156,6 +156,7 @@ WRONG_VALUES = [
     ("inner:\n", "line 1: inner is empty; expected keys and values."),
     ("inner: [1]\n", "line 1: inner is a list; expected keys and values."),
     ("parts: {name: x}\n", "line 1: parts is a mapping; expected a list."),
+    ("parts:\n- name: x\n- {}\n", "line 3: parts[1] is empty; expected keys and values."),
     ("parts:\n- 3\n", "line 2: parts[0] is '3'; expected keys and values."),
     ("data_dir: [1]\n", "data_dir is '[1]'; expected a path or nothing."),
 ]

@@ -62,6 +62,13 @@ def test_whole_dir_leaves_nothing_behind_on_an_exception(tmp_path: Path) -> None
     assert names(tmp_path) == []
 
 
+def test_whole_dir_takes_back_the_parents_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RuntimeError, match="stop"), runtime.whole_dir(tmp_path / "mine" / "new" / "deep" / "out"):
+        raise RuntimeError("stop")
+    assert names(tmp_path) == ["mine"] and names(tmp_path / "mine") == []
+
+
 def test_whole_dir_replaces_an_earlier_output_at_the_end_only(tmp_path: Path) -> None:
     out = earlier_output(tmp_path / "out")
     with pytest.raises(KeyboardInterrupt), runtime.whole_dir(out):

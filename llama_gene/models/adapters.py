@@ -11,6 +11,7 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -39,17 +40,21 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, seed: int = 0) -
                 f"modules such as {', '.join(linear)}",
                 "Set lora.target_modules and lora.modules_to_save",
             )
-    has_head = model.get_output_embeddings() is not None  # a classifier has a score layer instead, which nothing is tied to
-    tied = has_head and bool(model.config.tie_word_embeddings) and bool(settings.modules_to_save)
+    head = model.get_output_embeddings()  # None in a classifier, which has a score layer instead, tied to nothing
+    whole = list(settings.modules_to_save)
+    embeddings = [_leaf_name(model, layer) for layer in (model.get_input_embeddings(), head) if layer is not None]
+    tied = head is not None and bool(model.config.tie_word_embeddings) and any(name in whole for name in embeddings)
+    if tied:  # PEFT trains the two as one matrix if it finds both among the names (of GPT-2 it knows the head's only)
+        whole += [name for name in embeddings if name not in whole]
     config = peft.LoraConfig(
-        task_type=peft.TaskType.CAUSAL_LM if has_head else peft.TaskType.SEQ_CLS,
+        task_type=peft.TaskType.CAUSAL_LM if head is not None else peft.TaskType.SEQ_CLS,
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT divides it by r: a float is as good
         lora_dropout=settings.dropout,
         target_modules=list(settings.target_modules),
-        # A tied head follows its embedding; naming both would train two copies apart.
-        modules_to_save=[name for name in settings.modules_to_save if not (tied and name == "lm_head")] or None,
+        modules_to_save=whole or None,
         ensure_weight_tying=tied,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         init_lora_weights=True if settings.init == "default" else settings.init,
     )
     torch.manual_seed(seed)  # else A would differ from run to run
@@ -61,7 +66,17 @@ def save_adapter(model: peft.PeftModel, folder: Path | str, state_dict: dict[str
 
     By default PEFT adds both matrices where the vocabulary has grown, trained or not, and asks the hub for the base's config.
     """
+    config: Any = model.peft_config[model.active_adapter]
+    if getattr(config, "ensure_weight_tying", False):  # PEFT took the head's name out, without which it would not tie GPT-2 again
+        name = _leaf_name(model, model.get_output_embeddings())
+        config.modules_to_save = [*(other for other in config.modules_to_save or [] if other != name), name]
     model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
+
+
+def _leaf_name(model: torch.nn.Module, layer: Any) -> str:
+    """Return the last part of a layer's name in its model."""
+    names = (name for name, module in model.named_modules() if module is layer)
+    return str(next(names)).rsplit(".", 1)[-1]
 
 
 def load_model(folder: str | Path, precision: Precision = "float32", trainable: bool = False) -> tuple[Any, Any]:
@@ -122,6 +137,8 @@ def _load_adapter(path: Path, precision: Precision, trainable: bool) -> tuple[An
         raise MismatchError(
             f"the adapter {path} does not fit {base_name}: {str(error).strip().splitlines()[-1].strip()}", "weights of equal shape"
         ) from error
+    except SafetensorError as error:
+        raise InputError(f"the weights of the adapter {path} cannot be read: {error}", "a whole file", "Copy or train it again") from error
     return model, tokenizer
 
 

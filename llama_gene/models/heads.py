@@ -44,10 +44,7 @@ def new_classifier(name_or_path: str | Path, tokenizer: PreTrainedTokenizerFast,
     MismatchError when the folder's tokenizer is not the one its weights were trained with.
     """
     path = Path(name_or_path).expanduser()
-    if (path / ADAPTER_CONFIG).is_file():
-        raise ConfigError(
-            f"{path} is an adapter", "a whole model", f"Export it first: llama-gene export --model {path} --output_dir FOLDER"
-        )
+    refuse_adapter(path)
     causal: Any = load_base(name_or_path)
     rows = causal.get_input_embeddings().weight.shape[0]
     if rows < len(tokenizer):
@@ -72,6 +69,14 @@ def new_classifier(name_or_path: str | Path, tokenizer: PreTrainedTokenizerFast,
     model.score = torch.nn.Linear(width, len(labels), bias=False, device="meta")
     model.score.weight = torch.nn.Parameter(weight)
     return model
+
+
+def refuse_adapter(path: Path) -> None:
+    """Raise ConfigError, with the command to run, where a whole model is wanted and the folder holds an adapter."""
+    if (path / ADAPTER_CONFIG).is_file():
+        raise ConfigError(
+            f"{path} is an adapter", "a whole model", f"Export it first: llama-gene export --model {path} --output_dir FOLDER"
+        )
 
 
 def load_classifier(folder: Path, precision: Precision = "float32") -> tuple[Any, PreTrainedTokenizerFast]:

@@ -39,6 +39,12 @@ class Config:
     """YAML file of the task, as for `llama-gene instruct`; its answers must be a closed list."""
     data_dir: Path | None = None
     """Folder that the paths in the YAML file are relative to; by default the folder of the YAML file."""
+    max_train: int | None = None
+    """At most this many training rows, whatever the task's YAML says."""
+    max_dev: int | None = None
+    """The same for development rows."""
+    max_test: int | None = None
+    """The same for test rows."""
     max_length: int = 512
     """Longest row, in tokens."""
     shorten: bool = False
@@ -66,14 +72,18 @@ def run(config: Config) -> Path:
     if config.model is None or config.task is None or config.output_dir is None:
         raise ConfigError("model, task or output_dir is not given", "--model, --task FILE and --output_dir")
     from llama_gene.data.instructions import build_examples
-    from llama_gene.data.tasks import load_task, read_task
+    from llama_gene.data.tasks import SPLITS, load_task, read_task
     from llama_gene.models.adapters import attach_lora, trainable_share
-    from llama_gene.models.heads import new_classifier
+    from llama_gene.models.heads import new_classifier, refuse_adapter
     from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
     from llama_gene.training.classifier import train_classifier
 
     log = runtime.get_logger()
+    runtime.check_output(config.output_dir, "classify")
+    refuse_adapter(Path(config.model).expanduser())
     task = read_task(config.task)
+    for split in SPLITS:
+        setattr(task, f"max_{split}", getattr(config, f"max_{split}") or getattr(task, f"max_{split}"))
     tokenizer = load_tokenizer(config.model)
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {config.model} has no end-of-text token", "one, to end a row", "Set eos_token in its config")

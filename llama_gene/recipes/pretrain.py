@@ -49,6 +49,7 @@ def run(config: Config) -> Path:
     if (config.base is None) == (config.architecture is None):
         raise ConfigError("base and architecture are " + ("both unset" if config.base is None else "both given"), "exactly one of them")
     runtime.check_output(config.output_dir, "pretrain")
+    from llama_gene.data.mixing import mixture_index
     from llama_gene.data.prompts import prompt_fingerprint
     from llama_gene.data.rows import load_rows
     from llama_gene.models.adapters import attach_lora
@@ -61,7 +62,9 @@ def run(config: Config) -> Path:
     row_sets = load_rows(config.rows, "train", tokenizer)
     if not row_sets:
         raise InputError(f"{config.rows} holds no training rows", "rows of at least one language", "Pack a corpus with training documents")
-    shares = config.shares or {language: float(len(rows)) for language, rows in row_sets.items()}
+    num_rows = {language: len(rows) for language, rows in row_sets.items()}
+    shares = config.shares or {language: float(number) for language, number in num_rows.items()}
+    mixture_index(num_rows, shares, 0, config.train.seed)  # refuses wrong shares before the model is loaded
     facts: dict[str, Any] = {"vocabulary": vocabulary_fingerprint(tokenizer), "prompt": prompt_fingerprint(), "shares": shares}
     if config.base is not None:
         base_tokenizer = load_tokenizer(config.base)

@@ -60,6 +60,10 @@ def read_records(path: Path, kind: str = "dna", uppercase: bool = True) -> Itera
         except (dnaio.UnknownFileFormat, dnaio.FileFormatError) as error:
             detail = "its first character is neither '>' nor '@'" if isinstance(error, dnaio.UnknownFileFormat) else _one_line(error)
             raise InputError(f"{path}: {detail}", "FASTA or FASTQ", "Convert the file, or check that it is whole") from error
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path} is not text", "FASTA or FASTQ", "Check the path; compressed files end in .gz .bz2 .xz .zst"
+            ) from error
     if num_records == 0:
         raise InputError(f"{path} holds no record", "at least one FASTA or FASTQ record", "Check that the file is whole")
 
@@ -123,7 +127,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
     """Return the files that files, folders and globs name, sorted, each once.
 
-    A folder stands for every file below it but hidden ones and our manifests. Raises MissingFileError for a pattern without a file.
+    A folder stands for every file below it but hidden ones and our manifests. Raises MissingFileError for a pattern without a file,
+    InputError for a folder without one.
     """
     found: set[Path] = set()
     for pattern in patterns:
@@ -134,6 +139,8 @@ def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
             files = [file for file in path.rglob("*") if file.is_file() and not _is_ours_or_hidden(file.relative_to(path))]
         else:
             files = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
+        if not files and path.is_dir():
+            raise InputError(f"{pattern} holds no file", "a folder that holds files", "Check the path")
         if not files:
             raise MissingFileError(pattern, "a file, a folder that holds files, or a glob that matches some")
         found.update(files)

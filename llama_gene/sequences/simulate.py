@@ -469,7 +469,7 @@ def _yaml(task: _SimulatedTask) -> str:
     if task.family == "regression":
         lines += ["balance_test: true"]
     if task.family == "structure":  # classes as even as those of the other tasks, rows as many as theirs
-        lines += ["balance: true", "balance_test: true", "max_train: 3000", "max_dev: 99", "max_test: 300"]
+        lines += ["balance: true", "balance_test: true", "max_train: 2000", "max_dev: 99", "max_test: 300"]
     lines += ["group_column: group", "oracle_column: oracle", *([f"bins: {task.bins}"] if task.bins else []), "simulated: true"]
     return "\n".join(lines) + "\n"
 

@@ -144,6 +144,7 @@ def train(
     Raises ConfigError, MachineError (no GPU for fp16, no compiler for DeepSpeed), LlamaGeneError (loss not finite).
     """
     num_rows = {name: len(rows) for name, rows in row_sets.items()}
+    mixture_index(num_rows, shares, 0, settings.seed)  # a wrong share is said before it makes an epoch of no rows
     steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), settings, runtime.world_size())
     rows = IndexedRows(row_sets, mixture_index(num_rows, shares, steps * rows_a_step, settings.seed))
     loss = TargetLoss(model)
