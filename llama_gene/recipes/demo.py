@@ -40,7 +40,7 @@ def run(config: Config) -> Path:
             config.config_file, "the demo's YAML, which is part of the source tree", "Run the demo from a clone (make demo)"
         )
     log = runtime.get_logger()
-    simulated = config.output_dir / "0_simulated"
+    simulated = config.output_dir / route.SIMULATED_NAME
     settings = SimulationConfig(seed=config.seed)
     key = runtime.fingerprint([settings, runtime.file_hash(Path(simulate.__code__.co_filename))])
     if not (simulated / runtime.MANIFEST_NAME).is_file() or runtime.read_manifest(simulated).get("key") != key:

@@ -21,7 +21,7 @@ import yaml
 
 from llama_gene import runtime
 from llama_gene.data.corpus import ENGLISH
-from llama_gene.errors import ConfigError, LlamaGeneError
+from llama_gene.errors import ConfigError, InputError, LlamaGeneError
 from llama_gene.models.settings import Architecture
 from llama_gene.recipes import corpus, evaluate, export, instruct, pack, pretrain, sft, vocab
 from llama_gene.sequences.alphabet import get_alphabet
@@ -29,6 +29,7 @@ from llama_gene.sequences.records import expand_paths
 from llama_gene.training.settings import TrainSettings
 
 STATE_NAME = "run.json"
+SIMULATED_NAME = "0_simulated"  # written by `demo` before the walk
 
 
 @dataclass
@@ -89,7 +90,16 @@ def run(config: Config) -> Path:
         raise ConfigError(
             "base and base_from_scratch are " + ("both unset" if config.base is None else "both given"), "exactly one of them"
         )
-    _Walk(config, config.output_dir.resolve()).walk()
+    root = config.output_dir.resolve()
+    if root.is_dir() and any(root.iterdir()) and not any((root / name).exists() for name in (STATE_NAME, SIMULATED_NAME)):
+        raise InputError(
+            f"{root} holds files and no {STATE_NAME}", "a new folder, or the folder of an earlier run", "Choose another output_dir"
+        )
+    if config.base is not None:
+        from llama_gene.tokenization.tokenizer import load_tokenizer
+
+        load_tokenizer(config.base)  # a base that cannot be had is said before the hours that the corpus may take
+    _Walk(config, root).walk()
     return config.output_dir
 
 
