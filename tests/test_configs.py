@@ -131,7 +131,7 @@ SHAPES = {
     ),
 }
 # LoRA (20.0 M and 21.0 M) + embed_tokens + lm_head train. "All" are the model's parameters as PEFT holds them: the frozen body, the frozen
-# originals of embed_tokens and lm_head that PEFT keeps beside the trained copies, and what trains. Without those originals: 10.7 and 18.3 %.
+# originals of embed_tokens and lm_head that PEFT keeps beside the trained copies, and what trains. Without them: 10.7 and 18.3 %.
 COUNTS = {"llama2_7b": (92_160, 774_963_200, 8_006_209_536), "llama3_8b": (188_416, 1_564_475_392, 10_087_567_360)}
 
 

@@ -71,7 +71,7 @@ def test_the_route_learns_the_task_and_the_languages(route: Route, tuned: Path) 
     )  # fmt: skip
     report = evaluate.run(config)
     task = report["tasks"][0]
-    assert task["task"] == "tata" and task["value"] is not None and (config.output_dir / "results.md").is_file()  # type: ignore[operator]
+    assert task["task"] == "tata" and task["n"] == 20
     languages = report["languages"]
     assert set(languages) == {"dna", "protein", "english"}
     for name in ("dna", "protein"):
@@ -159,7 +159,7 @@ def test_an_adapter_meets_its_base(route: Route, tuned: Path, other_tokenizer: P
 @pytest.mark.parametrize("stage", ["sft", "evaluate", "export"])
 def test_an_exported_model_meets_its_tokenizer(route: Route, exported: Path, other_tokenizer: Path, tmp_path: Path, stage: str) -> None:
     model = swap_tokenizer(exported, other_tokenizer, tmp_path / "model")
-    with pytest.raises(MismatchError, match="with which the weights were trained|vocabulary"):
+    with pytest.raises(MismatchError, match=r"the tokenizer has vocabulary \w{16}; expected \w{16}, with which the weights"):
         use(stage, model, route, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -168,7 +168,7 @@ def test_a_model_meets_another_prompt(route: Route, tuned: Path, tmp_path: Path)
     adapter = Path(shutil.copytree(tuned, tmp_path / "adapter"))
     manifest = runtime.read_json(adapter / "manifest.json")
     runtime.write_json(adapter / "manifest.json", {**manifest, "prompt": "0" * 16})
-    with pytest.raises(MismatchError, match="prompt"):
+    with pytest.raises(MismatchError, match=r"was tuned with prompt 0{16}; expected \w{16}, template 'alpaca'"):
         use("evaluate", adapter, route, tmp_path / "out")
 
 
@@ -197,7 +197,7 @@ def test_the_instructions_of_a_structure_task_ask_about_the_tokens_of_one_tokeni
     folder = structure_task(tmp_path / "tasks")
     config = instruct.Config(tasks=[folder / "fold.yaml"], tokenizer=other_tokenizer, output_dir=tmp_path / "instructions")
     instructions = instruct.run(config)
-    with pytest.raises(MismatchError, match="vocabulary"):
+    with pytest.raises(MismatchError, match=r"asks about the tokens of vocabulary \w{16}; expected \w{16}"):
         sft.run(sft.Config(model=str(route.adapter), instructions=instructions, train=tiny_training(1), output_dir=tmp_path / "out"))
 
 

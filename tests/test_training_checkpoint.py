@@ -169,7 +169,7 @@ def test_a_working_folder_belongs_to_one_config(tmp_path: Path) -> None:
     (work / "checkpoint-5").mkdir()
     claim_folder(work, "one", restart=False)
     assert (work / "checkpoint-5").is_dir()
-    with pytest.raises(ConfigError, match="checkpoints of another config or of other rows.*--train.restart true"):
+    with pytest.raises(ConfigError, match=r"checkpoints of another config or of other rows.*--train.restart true"):
         claim_folder(work, "two", restart=False)
     assert (work / "checkpoint-5").is_dir()
     claim_folder(work, "two", restart=True)

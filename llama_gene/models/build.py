@@ -19,8 +19,14 @@ from llama_gene.models.settings import Architecture, Precision
 
 def new_model(shape: Architecture, tokenizer: Any, seed: int = 0) -> PreTrainedModel:
     """Return a model of the given shape with seeded random weights, in float32, its vocabulary as large as the tokenizer's."""
+    for name in ("width", "layers", "heads", "max_length"):
+        if getattr(shape, name) < 1:
+            raise ConfigError(f"architecture: {name} {getattr(shape, name)}", "sizes of at least 1", f"Change {name}")
     if shape.width % shape.heads:
         raise ConfigError(f"width {shape.width} is not divisible by heads {shape.heads}", "a multiple", "Change either")
+    if shape.family == "llama" and shape.width // shape.heads % 2:
+        found = f"width {shape.width} gives each of {shape.heads} heads {shape.width // shape.heads} numbers"
+        raise ConfigError(found, "an even number, which rotary positions turn in pairs", "Change either")
     torch.manual_seed(seed)
     common = {
         "vocab_size": len(tokenizer),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from llama_gene import runtime
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.errors import ConfigError, InputError, MismatchError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,13 +190,22 @@ def _read_documents(config: Config) -> dict[str, tuple[str, list[str]]]:
 
 
 def _template(config: Config) -> str:
-    """Return the name of the prompt template: as asked for, else the model's own. Another than the model's own is said aloud."""
+    """Return the name of the prompt template: as asked for, else the model's own. Another than the model's own is said aloud.
+
+    Raises MismatchError when the model was tuned with another text under that name and no template is asked for.
+    """
     from llama_gene.data.prompts import prompt_fingerprint
 
     manifest = Path(str(config.model)) / runtime.MANIFEST_NAME
     facts = runtime.read_json(manifest) if manifest.is_file() else {}
     name: str = config.template or facts.get("template") or "alpaca"
     if facts.get("prompt") not in (None, prompt_fingerprint(name)):
+        if config.template is None:
+            raise MismatchError(
+                f"{config.model} was tuned with prompt {facts['prompt']}",
+                f"{prompt_fingerprint(name)}, template '{name}' of this version",
+                "Evaluate with the version that tuned it, or name a template to ask it with another prompt",
+            )
         runtime.get_logger().warning("evaluate: template '%s' is not the prompt that %s was tuned with", name, config.model)
     return name
 

@@ -43,13 +43,14 @@ def run(config: Config) -> Path:
     from llama_gene.data.prompts import prompt_fingerprint
     from llama_gene.export.card import model_card
     from llama_gene.export.merge import TOLERANCE, MergeReport, compare_written, merge_adapter, seal, verify_export, write_model
-    from llama_gene.models.adapters import load_model
+    from llama_gene.models.adapters import ADAPTER_CONFIG, load_model
     from llama_gene.tokenization.tokenizer import vocabulary_fingerprint
 
     log = runtime.get_logger()
     template = facts.get("template") or "alpaca"
     base = str(facts.get("base") or config.model)
-    precision = _precision(config, base)
+    is_adapter = (config.model / ADAPTER_CONFIG).is_file()
+    precision = _precision(config, base if is_adapter else str(config.model))  # an export names its base, which may not be here
     tolerance = TOLERANCE[precision] if config.tolerance is None else config.tolerance
     log.info("export: merging %s into %s", config.model, base)
     model, tokenizer = load_model(config.model)

@@ -50,6 +50,8 @@ def run(config: Config) -> Path:
     The same config gives the same bytes. Raises ConfigError for a missing flag, two tasks of one name, or a structure task without a
     tokenizer; InputError and MissingFileError for tables that cannot be read. Nothing is left behind by a run that fails.
     """
+    from llama_gene.tokenization.tokenizer import vocabulary_fingerprint
+
     output_dir = _require(config.output_dir, "output_dir")
     if not config.tasks:
         raise ConfigError("no tasks are given", "YAML files of tasks", "Set --tasks")
@@ -76,8 +78,12 @@ def run(config: Config) -> Path:
         for split in SPLITS:
             write_examples(folder / f"{split}.jsonl", by_split[split])
         write_manifest(
-            folder, "instruct", config, tasks=entries, num_english=len(english), num_rows={split: len(by_split[split]) for split in SPLITS}
-        )
+            folder, "instruct", config,
+            tasks=entries,
+            num_english=len(english),
+            num_rows={split: len(by_split[split]) for split in SPLITS},
+            vocabulary=None if tokenizer is None else vocabulary_fingerprint(tokenizer),  # whose tokens the structure questions are about
+        )  # fmt: skip
     logger.info("wrote %s", output_dir)
     return output_dir
 

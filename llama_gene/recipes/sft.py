@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from llama_gene import runtime
 from llama_gene.data.instructions import read_examples
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.errors import ConfigError, InputError, MismatchError
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes.pretrain import resolve_base, train_and_save
 from llama_gene.training.settings import TrainSettings
@@ -61,7 +61,7 @@ def run(config: Config) -> Path:
     from llama_gene.models.adapters import ADAPTER_CONFIG, attach_lora, load_model
     from llama_gene.tokenization.tokenizer import vocabulary_fingerprint
 
-    runtime.read_manifest(config.instructions, "instruct")
+    asked_about = runtime.read_manifest(config.instructions, "instruct").get("vocabulary")
     is_adapter = (Path(config.model) / ADAPTER_CONFIG).is_file()
     if is_adapter and config.full:
         raise ConfigError("full is set and the model is an adapter", "a whole model", "Export the adapter first (llama-gene export)")
@@ -70,6 +70,12 @@ def run(config: Config) -> Path:
     if config.max_length > limit:
         raise ConfigError(f"max_length is {config.max_length}", f"at most {limit}, the model's longest input", "Lower --max_length")
     vocabulary = vocabulary_fingerprint(tokenizer)
+    if asked_about not in (None, vocabulary):
+        raise MismatchError(
+            f"{config.instructions} asks about the tokens of vocabulary {asked_about}",
+            f"{vocabulary}, that of {config.model}",
+            "Write the instructions again with this model's tokenizer (llama-gene instruct --tokenizer)",
+        )
     facts: dict[str, Any] = {"vocabulary": vocabulary, "prompt": prompt_fingerprint(config.template), "template": config.template}
     if is_adapter:
         earlier = runtime.read_manifest(Path(config.model))
