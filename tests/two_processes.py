@@ -66,10 +66,10 @@ def train_job(
 ) -> list[float]:
     """Train a fresh adapter in single pass over the rows, eight a step; return the losses, also in losses.json; weights are in `final`."""
     model = attach_lora(tiny_llama(tied=tied), LoraSettings(rank=4, dropout=dropout))
-    accumulation = ROWS_A_STEP // BATCH // processes
+    batch = ROWS_A_STEP if processes == 1 else BATCH  # one process takes the rows of a step at once: its mean is over all their targets
     settings = TrainSettings(
-        steps=STEPS, batch_size=BATCH, accumulation=accumulation, learning_rate=1e-2, precision="fp32", logging_steps=1,
-        deepspeed=deepspeed, **changes,
+        steps=STEPS, batch_size=batch, accumulation=ROWS_A_STEP // batch // processes, learning_rate=1e-2, precision="fp32",
+        logging_steps=1, deepspeed=deepspeed, **changes,
     )  # fmt: skip
     result, _ = train(model, {"all": rows}, {"all": 1.0}, 1, settings, folder, "key")
     losses = [entry["loss"] for entry in result.history]

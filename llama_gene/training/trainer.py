@@ -214,6 +214,7 @@ def fit(
         report_to=["tensorboard"] if settings.tensorboard else [],
         seed=settings.seed,
         data_seed=settings.seed,
+        average_tokens_across_devices=True,  # the loss is a mean over the targets of all processes, not a mean of their means
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         remove_unused_columns=False,
