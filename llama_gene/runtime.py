@@ -65,12 +65,10 @@ def free_port() -> int:
 
 
 def launch_environment(processes: int) -> dict[str, str]:
-    """Return the environment for a launch of `processes` on this machine: the cores shared out, DeepSpeed's chatter off."""
+    """Return the environment for a launch of `processes` on this machine: library switches as set, the cores shared out, no chatter."""
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // processes)))
     environment.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
-    if not has_gpu():
-        environment.setdefault("DS_ACCELERATOR", "cpu")
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
 

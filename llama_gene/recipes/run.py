@@ -7,7 +7,6 @@ DeepSpeed launcher when there are several), so that this process stays small and
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -273,17 +272,9 @@ class _Walk:
             print("Seconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in self.seconds.items()))
         if self.config.num_questions:
             print(f"\n{self.config.num_questions} held-out questions, answered by the exported model in a fresh process:\n", flush=True)
-            command = [
-                sys.executable,
-                "-m",
-                "llama_gene.cli",
-                "chat",
-                "--model",
-                str(model),
-                "--num_questions",
-                str(self.config.num_questions),
-            ]
-            subprocess.run([*command, "--instructions", str(self.root / "5_instructions")], env=dict(os.environ), check=True)
+            command = [sys.executable, "-m", "llama_gene.cli", "chat", "--model", str(model)]
+            command += ["--num_questions", str(self.config.num_questions), "--instructions", str(self.root / "5_instructions")]
+            subprocess.run(command, check=True)
         print(f"\nMerged model (AutoModelForCausalLM and AutoTokenizer load it): {model}")
         print(f"Ask it:          llama-gene chat --model {model}")
         print("Your own files:  llama-gene run --config launch/configs/own_data/run.yaml --data_dir YOUR_FOLDER   (docs/own_data.md)")
