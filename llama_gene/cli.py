@@ -29,6 +29,12 @@ STAGES = {
     "demo": "the whole route on simulated genes, no GPU, no network",
     "doctor": "what this machine has, and what will not work on it",
 }
+PARTS = {
+    "vocab train": "sequences -> gene pieces",
+    "vocab splice": "a base + pieces -> a tokenizer folder",
+    "vocab report": "what any tokenizer makes of DNA, protein and English",
+}
+"""Parts of a stage that are commands of their own."""
 WALKS = ("run", "demo")  # their output_dir holds the outputs of other stages
 
 
@@ -41,17 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"llama-gene {runtime.package_version()}")
         return 0
-    stage = arguments[0]
+    stage, rest = arguments[0], arguments[1:]
+    if rest and f"{stage} {rest[0]}" in PARTS:
+        stage, rest = f"{stage} {rest[0]}", rest[1:]
     runtime.set_library_switches()
     try:
-        if stage not in STAGES:
+        commands = {**STAGES, **PARTS}
+        if stage not in commands:
             raise errors.ConfigError(f"there is no stage '{stage}'", f"one of {', '.join(STAGES)}", errors.did_you_mean(stage, STAGES))
         from llama_gene import config
 
-        recipe = importlib.import_module(f"llama_gene.recipes.{stage}")
-        settings = config.parse(stage, recipe.Config, arguments[1:], STAGES[stage])
-        if stage not in WALKS and getattr(settings, "output_dir", None) is not None:
-            runtime.check_output(settings.output_dir, stage)
+        recipe = importlib.import_module(f"llama_gene.recipes.{stage.replace(' ', '_')}")
+        settings = config.parse(stage, recipe.Config, rest, commands[stage])
+        folder = getattr(settings, "output_dir", getattr(settings, "out", None))
+        if stage not in (*WALKS, "vocab report") and folder is not None:
+            runtime.check_output(folder, getattr(recipe, "STAGE", stage))
         recipe.run(settings)
     except (errors.LlamaGeneError, PermissionError) as error:
         line = str(error) if isinstance(error, errors.LlamaGeneError) else f"{error.filename}: {error.strerror}. Use a path that is yours."
@@ -72,7 +82,9 @@ def _overview() -> str:
         "A language model learns to read genes. Stages, in the order of the data:",
         "",
     ]
-    lines += [f"  {name:<{width}}  {text}" for name, text in STAGES.items()]
+    for name, text in STAGES.items():
+        lines.append(f"  {name:<{width}}  {text}")
+        lines += [f"  {'':<{width}}    {part}: {what}" for part, what in PARTS.items() if part.startswith(f"{name} ")]
     lines += ["", "`llama-gene STAGE --help` lists a stage's keys; `--print_config` prints them as YAML.", "Start with: llama-gene demo"]
     return "\n".join(lines)
 

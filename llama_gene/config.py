@@ -6,6 +6,7 @@ there is it known in which line, and in which item of which list, a key stands.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ ConfigType = TypeVar("ConfigType")
 
 
 def parse(stage: str, config_class: type[ConfigType], arguments: Sequence[str], description: str = "") -> ConfigType:
-    """Return an instance of `config_class` from `--config FILE` and `--key value`; later ones win.
+    """Return an instance of `config_class` from `--config FILE` and `--key value`; later ones win. A list may be written `--key a b`.
 
     A `data_dir` that is not given is taken from LLAMA_GENE_DATA.
     Raises LlamaGeneError for an unknown key (naming the nearest one), a value of the wrong type, or a missing file.
@@ -36,7 +37,7 @@ def parse(stage: str, config_class: type[ConfigType], arguments: Sequence[str], 
     for path in _config_files(arguments):
         check_yaml(path, config_class)
     try:
-        parsed = parser.parse_args(list(arguments))
+        parsed = parser.parse_args(_join_lists(arguments, config_class))
         values = vars(parser.instantiate(parsed))
         config = config_class(**{key: value for key, value in values.items() if key != "config"})
     except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
@@ -80,6 +81,25 @@ def field_names(config_class: Any, prefix: str = "") -> Iterator[str]:
         for inner in (hint, *get_args(hint)):
             if is_dataclass(inner):
                 yield from field_names(inner, f"{prefix}{name}.")
+
+
+def _join_lists(arguments: Sequence[str], config_class: Any) -> list[str]:
+    """Write the values behind a key that takes a list of texts or paths as one: `--input a.fa b.fa` -> `--input=["a.fa", "b.fa"]`."""
+    hints = get_type_hints(config_class)
+    lists = {f"--{name}" for name, hint in hints.items() if get_origin(hint) is list and get_args(hint)[0] in (str, Path)}
+    joined: list[str] = []
+    position = 0
+    while position < len(arguments):
+        key, position = arguments[position], position + 1
+        values: list[str] = []
+        while key in lists and position < len(arguments) and not arguments[position].startswith("--"):
+            values.append(arguments[position])
+            position += 1
+        if not values or values[0].startswith("["):  # nothing, or a list as YAML has it
+            joined += [key, *values]
+        else:
+            joined.append(f"{key}={json.dumps(values)}")
+    return joined
 
 
 def _config_files(arguments: Sequence[str]) -> Iterator[Path]:

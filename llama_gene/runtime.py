@@ -166,7 +166,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         with _one_line_for_path(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield temporary
+            try:
+                yield temporary
+            except OSError as error:
+                if error.errno in _FULL or error.filename != str(temporary):
+                    raise
+                fault = f"{path} cannot be written: {error.strerror}"
+                raise InputError(fault, "a path that you may write to", "Choose another one") from error
             with _one_line_for_path(path):
                 os.replace(temporary, path)
         finally:

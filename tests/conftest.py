@@ -68,7 +68,7 @@ def tokenizer_dir(corpus: Path, base: Path) -> Path:
     from llama_gene.recipes.vocab import Config, Step, run
 
     steps = [Step(kind, [str(corpus / f"{kind}.train.jsonl")], size=96) for kind in ("dna", "protein")]
-    return run(Config(base=str(base), steps=steps, output_dir=corpus.parent / "2_vocab"))
+    return run(Config(base=str(base), steps=steps, out=corpus.parent / "2_vocab"))
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +133,7 @@ def make_base(corpus: Path, folder: Path, tied: bool, family: str = "llama") -> 
     name = f"{family}_tied" if tied else family
     tokenizer = folder / "0_tokenizer"
     if not tokenizer.is_dir():
-        vocab.run(vocab.Config(base_size=400, base_inputs=[str(corpus / "english.train.jsonl")], output_dir=tokenizer))
+        vocab.run(vocab.Config(base_size=400, base_inputs=[str(corpus / "english.train.jsonl")], out=tokenizer))
         pack.run(pack.Config(corpus=corpus, tokenizer=str(tokenizer), languages=["english"], row_length=64, output_dir=folder / "0_rows"))
     shape = Architecture(family=family, width=32, layers=2, heads=4, max_length=1024, tie_embeddings=tied)  # type: ignore[arg-type]
     config = pretrain.Config(rows=folder / "0_rows", architecture=shape, train=tiny_training(30), output_dir=folder / f"0_{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"], ["-h"], ["help"]):
         assert cli.main(arguments) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines if line.startswith("  ")] == list(cli.STAGES)
+        assert [line.split()[0] for line in lines if re.match(r"  \S", line)] == list(cli.STAGES)
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def named_files(value: Any) -> list[str]:
 def outputs_and_inputs(folder: str) -> tuple[set[str], set[str]]:
     """Return what the stages of a folder of configs write, and what they read of it."""
     configs = [parsed(path) for path in YAMLS if path.parent.name == folder and stage_of(path) != "run"]
-    written = {str(config.output_dir) for config in configs}
+    written = {str(getattr(config, "output_dir", None) or config.out) for config in configs}
     keys = ("rows", "corpus", "tokenizer", "model", "instructions", "replay", "base_inputs")
     values = [getattr(config, key, None) for config in configs for key in keys]
     names = [str(name) for value in values if value for name in (value if isinstance(value, list) else [value])]

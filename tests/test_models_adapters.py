@@ -16,7 +16,7 @@ from llama_gene.errors import ConfigError, InputError, MismatchError, MissingFil
 from llama_gene.models.adapters import attach_lora, load_model, save_adapter, trainable_share
 from llama_gene.models.build import new_model
 from llama_gene.models.embeddings import grow_embeddings
-from llama_gene.models.settings import Architecture, LoraSettings
+from llama_gene.models.settings import Architecture, EmbeddingInit, LoraSettings
 from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
 from tests.conftest import Route
 from tests.fixtures.tiny_vocabularies import spliced
@@ -86,6 +86,24 @@ def test_law_05_a_saved_adapter_comes_back_with_equal_logits(tmp_path: Path, kin
     assert trainable_share(again) == trainable_share(adapter)
     merged = reloaded.merge_and_unload()
     assert merged.config.tie_word_embeddings == tied and is_tied(merged) == tied
+
+
+@pytest.mark.parametrize("init", ["pieces", "mean", "normal"])
+def test_law_05_rows_that_an_adapter_leaves_as_they_started_are_made_again_the_same_way(tmp_path: Path, init: EmbeddingInit) -> None:
+    base, full = spliced("tiktoken").base.tokenizer(), spliced("tiktoken").full.tokenizer()
+    save_model(tiny_llama(len(base)), base, tmp_path / "base")
+    model, _ = load_model(tmp_path / "base", trainable=True)
+    grow_embeddings(model, full, base, init, seed=5)
+    adapter = attach_lora(model, LoraSettings(rank=4, modules_to_save=[]))
+    folder = tmp_path / "adapter"
+    save_adapter(adapter, folder)
+    shutil.copytree(spliced("tiktoken").folder, folder, dirs_exist_ok=True)
+    facts = {"base": str(tmp_path / "base"), "base_vocabulary": vocabulary_fingerprint(base), "vocabulary": vocabulary_fingerprint(full)}
+    runtime.write_manifest(folder, "pretrain", {}, **facts, embedding_init=init, embedding_seed=5)
+    assert torch.equal(logits(load_model(folder)[0], len(full)), logits(adapter, len(full)))
+    change_manifest(folder, embedding_init="zeros")
+    with pytest.raises(ConfigError, match="embedding_init is 'zeros'"):
+        load_model(folder)
 
 
 def is_tied(model: Any) -> bool:

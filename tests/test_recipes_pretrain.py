@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from llama_gene import runtime
 from llama_gene.data.prompts import chat_template, prompt_fingerprint
 from llama_gene.errors import ConfigError, InputError, MismatchError
+from llama_gene.models import embeddings
 from llama_gene.models.adapters import load_model
 from llama_gene.models.build import load_base
-from llama_gene.models.settings import Architecture, LoraSettings
+from llama_gene.models.settings import Architecture, EmbeddingInit, LoraSettings
 from llama_gene.recipes import export
 from llama_gene.recipes.pretrain import Config, run
 from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
@@ -47,6 +48,7 @@ def test_an_adapter_folder_says_where_it_comes_from(route: Route) -> None:
     assert manifest["base"] == str(route.base.resolve())
     assert manifest["base_vocabulary"] == vocabulary_fingerprint(load_tokenizer(route.base))
     assert manifest["vocabulary"] == vocabulary_fingerprint(load_tokenizer(route.tokenizer))
+    assert (manifest["embedding_init"], manifest["embedding_seed"]) == ("pieces", 0)
     assert manifest["prompt"] == prompt_fingerprint() and manifest["processes"] == 1 and manifest["steps"] == 20
     assert (route.adapter / "tokenizer.json").read_bytes() == (route.tokenizer / "tokenizer.json").read_bytes()
     assert len(losses(route.adapter)) == 20 and min(losses(route.adapter)) < losses(route.adapter)[1] - 0.3
@@ -72,6 +74,30 @@ def test_training_leaves_the_base_as_it_was_and_the_same_seed_gives_the_same_byt
 def test_a_grown_untrained_model_starts_near_the_base(route: Route) -> None:
     # New rows are means of old ones, so the first loss is far below that of a model that has to guess among 592 ids with random rows.
     assert losses(route.adapter)[0] < 6.38  # log 592
+
+
+def test_new_rows_start_as_the_config_says_and_are_made_again_from_the_manifest(
+    route: Route, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, grow = [], embeddings.grow_embeddings
+
+    def grow_and_keep(model: Any, *rest: Any) -> int:
+        new_rows = grow(model, *rest)
+        started.append(model.get_input_embeddings().weight.detach().clone())
+        return new_rows
+
+    monkeypatch.setattr(embeddings, "grow_embeddings", grow_and_keep)
+    for init in get_args(EmbeddingInit):
+        config = Config(
+            rows=route.rows, base=str(route.base), embedding_init=init, lora=LoraSettings(rank=4, modules_to_save=[]),
+            train=tiny_training(2, seed=3), output_dir=tmp_path / init,
+        )  # fmt: skip
+        manifest = runtime.read_manifest(run(config), "pretrain")
+        assert (manifest["embedding_init"], manifest["embedding_seed"], manifest["config"]["embedding_init"]) == (init, 3, init)
+        assert torch.equal(load_model(tmp_path / init)[0].get_input_embeddings().weight, started[-1])
+    pieces, mean, normal = (rows[len(load_tokenizer(route.base)) :] for rows in started)
+    assert not torch.equal(pieces, mean) and torch.equal(mean, mean[:1].expand_as(mean))
+    assert float(normal.std()) == pytest.approx(0.02, rel=0.1)  # LlamaConfig's initializer_range
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from llama_gene.data.prompts import chat_template, encode_answer, prompt_fingerp
 from llama_gene.errors import ConfigError, InputError, MismatchError
 from llama_gene.models.adapters import load_model
 from llama_gene.models.settings import LoraSettings
-from llama_gene.recipes import export, sft
+from llama_gene.recipes import export, pretrain, sft
 from llama_gene.recipes.sft import Config, run
 from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
 from tests.conftest import Route, tiny_training
@@ -52,6 +52,16 @@ def test_an_adapter_goes_on_and_keeps_its_base(route: Route, tmp_path: Path) -> 
     assert old.keys() == new.keys() and all(old[name].shape == new[name].shape for name in old)
     assert sum(not torch.equal(old[name], new[name]) for name in old) == len(old)
     assert before == {path.name: runtime.file_hash(path) for source in (route.base, route.adapter) for path in source.iterdir()}
+
+
+def test_rows_that_no_stage_trains_stay_as_the_first_one_started_them(route: Route, tmp_path: Path) -> None:
+    first = pretrain.Config(
+        rows=route.rows, base=str(route.base), embedding_init="normal", lora=LoraSettings(rank=4, modules_to_save=[]),
+        train=tiny_training(2, seed=3), output_dir=tmp_path / "first",
+    )  # fmt: skip
+    rows = load_model(pretrain.run(first))[0].get_input_embeddings().weight
+    tuned = run(config(route, tmp_path / "tuned", model=str(first.output_dir)))
+    assert torch.equal(load_model(tuned)[0].get_input_embeddings().weight, rows)
 
 
 def test_a_whole_model_gets_a_fresh_adapter_or_is_trained_whole(route: Route, tmp_path: Path) -> None:

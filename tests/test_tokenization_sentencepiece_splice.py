@@ -10,18 +10,23 @@ import sentencepiece
 from transformers import AutoTokenizer
 
 from llama_gene.errors import InputError
-from llama_gene.tokenization.bpe import N_LADDER, reference_encode, train_continued_pieces
-from llama_gene.tokenization.sentencepiece_splice import SentencePieceVocabulary
-from llama_gene.tokenization.tokenizer import encode_batch, open_vocabulary, write_tokenizer
+from llama_gene.tokenization.bpe import reference_encode
+from llama_gene.tokenization.continued import N_LADDER, train_continued_pieces
+from llama_gene.tokenization.sentencepiece_splice import SentencePieceVocabulary, private_character
+from llama_gene.tokenization.tokenizer import decode, encode_batch, open_vocabulary, write_tokenizer
 from tests.fixtures.tiny_vocabularies import (
     DATA,
+    STRUCTURE,
     edge_texts,
     genes,
     needs_data,
     only_dna_letters,
+    proteins,
     real_genes,
     real_proteins,
     spliced,
+    structure_texts,
+    with_structure,
     write_sentencepiece,
 )
 
@@ -89,6 +94,80 @@ def test_the_written_model_is_the_base_when_nothing_is_added(tmp_path: Path) -> 
     assert (tmp_path / "tokenizer.model").read_bytes() == path.read_bytes()
 
 
+def test_law_01_structure_letters_come_behind_all_ids_and_change_nothing_before_them() -> None:
+    full, vocabulary = made()[2], with_structure("sentencepiece")
+    assert isinstance(vocabulary, SentencePieceVocabulary)
+    first = full.num_ids
+    assert vocabulary.letters() == {token: first + place for place, token in enumerate(STRUCTURE)} and vocabulary.num_ids == first + 22
+    assert [piece.SerializeToString() for piece in vocabulary.proto.pieces[:first]] == [
+        piece.SerializeToString() for piece in full.proto.pieces
+    ]
+    scores = [piece.score for piece in full.proto.pieces[-1:]] + [piece.score for piece in vocabulary.proto.pieces[-2:]]
+    assert scores == [scores[0], scores[0] - 1, scores[0] - 2]  # the step behind the letters goes on where the last one ended
+    assert vocabulary.native_encode(edge_texts()) == full.native_encode(edge_texts()) and set(STRUCTURE).isdisjoint(vocabulary.pieces())
+
+
+def test_law_03_both_libraries_agree_on_structure_letters_after_reload(tmp_path: Path) -> None:
+    vocabulary = with_structure("sentencepiece")
+    write_tokenizer(vocabulary.tokenizer(), tmp_path)
+    vocabulary.write_native(tmp_path)
+    native = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    texts = [*edge_texts(), *structure_texts()]
+    ids = encode_batch(tokenizer, texts)
+    assert ids == native.encode(texts) == open_vocabulary(tmp_path).native_encode(texts)
+    assert [decode(tokenizer, row) for row in ids] == texts == native.decode(ids)
+    first = made()[2].num_ids
+    assert encode_batch(tokenizer, ["<3di:a><3di:c>"])[0][1:] == [first, first + 1]  # behind the word-start mark
+    assert open_vocabulary(tmp_path).ids() == vocabulary.ids()
+
+
+def test_sentencepiece_cannot_isolate_gene_runs() -> None:
+    with pytest.raises(InputError, match="SentencePiece has no pre-tokenizer"):
+        made()[2].isolated()
+
+
+def test_the_private_character_of_a_letter_is_given_by_its_id_and_never_twice() -> None:
+    characters = [ord(private_character(number)) for number in range(131_068)]
+    assert len(set(characters)) == 131_068 and (characters[0], characters[65_533], characters[65_534]) == (0xF0000, 0xFFFFD, 0x100000)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["<3di:A>"], "no letter of a namespaced alphabet"),
+        (["<s>"], "no letter of a namespaced alphabet"),
+        (["<3di:a>", "<3di:a>"], "twice in the list"),
+        (["<ss3:h>", "ACGT"], "no letter of a namespaced alphabet"),
+    ],
+)
+def test_tokens_that_are_no_letters_are_refused(tokens: list[str], message: str) -> None:
+    for vocabulary in (made()[0], spliced("tiktoken").base):
+        with pytest.raises(InputError, match=message):
+            vocabulary.append_letters(tokens)
+    with pytest.raises(InputError, match="already in the base"):
+        with_structure("sentencepiece").append_letters(["<3di:a>"])
+
+
+def test_other_user_defined_pieces_are_refused(tmp_path: Path) -> None:
+    vocabulary = SentencePieceVocabulary.read(write_sentencepiece(tmp_path / "base.model"))
+    vocabulary.proto.pieces.add(piece="<image>", score=0.0, type=4)
+    vocabulary.write_native(tmp_path)
+    with pytest.raises(InputError, match="holds user-defined or unused pieces"):
+        open_vocabulary(tmp_path / "tokenizer.model")
+
+
+def test_segment_ids_are_the_ids_of_segment_and_bytes_have_no_text() -> None:
+    full = made()[2]
+    words = [*genes(80, seed=50), *proteins(80, seed=51), "", "acgt", "A"]
+    names, texts = full.ids(), full.piece_texts()
+    expected = [number for pieces in full.segment(words) for number in [*(names[piece] for piece in pieces), -1]]
+    found = full.segment_ids(words)
+    assert found.dtype == np.int32 and found.tolist() == expected and full.segment_ids([]).tolist() == []
+    assert "".join("|" if number < 0 else texts[number] for number in found.tolist()) == "|".join(words) + "|"
+    assert set(full.segment_ids(["é"]).tolist()).isdisjoint(texts) and 0 not in texts and texts[names["\u2581the"]] == " the"
+
+
 @pytest.mark.parametrize(
     ("pieces", "message"),
     [
@@ -129,18 +208,17 @@ def test_a_unigram_model_is_refused(tmp_path: Path) -> None:
 def test_law_03_llama_2_spliced_with_real_genes_agrees_and_is_reachable(tmp_path: Path) -> None:
     path = Path(str(DATA)) / "tokenizers/llama2/tokenizer.model"
     base = open_vocabulary(path)
-    pieces = train_continued_pieces(
-        base.segment, real_genes(300_000), 500, base_pieces=base.pieces(), base_rank=base.rank, first=N_LADDER
-    )  # fmt: skip
+    pieces = train_continued_pieces(base, real_genes(300_000), 500, first=N_LADDER).pieces
     dna = base.append(pieces)
-    more = train_continued_pieces(
-        dna.segment, real_proteins(100_000), 500, base_pieces=dna.pieces(), base_rank=dna.rank, forbid=only_dna_letters
-    )  # fmt: skip
+    more = train_continued_pieces(dna, real_proteins(100_000), 500, forbid=only_dna_letters).pieces
     full = dna.append(more)
     assert (base.num_ids, full.num_ids) == (32_000, 33_000)
     assert all(reference_encode(piece, full.rank) == [piece] for piece in pieces + more)
     write_tokenizer(full.tokenizer(), tmp_path)
     texts = [*edge_texts(), *real_genes(400_000)[300:], *real_proteins(150_000)[-80:]]
     assert encode_batch(AutoTokenizer.from_pretrained(tmp_path), texts) == full.native_encode(texts)
+    lettered = full.append_letters(STRUCTURE).append(["KHKHKH"])
+    texts += structure_texts()
+    assert encode_batch(lettered.tokenizer(), texts) == lettered.native_encode(texts)
     held_out = real_genes(400_000)[300:]
     assert full.native_encode(held_out) == dna.native_encode(held_out)

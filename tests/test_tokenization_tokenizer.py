@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from llama_gene.tokenization.tokenizer import (
     vocabulary_fingerprint,
     write_tokenizer,
 )
-from tests.fixtures.tiny_vocabularies import edge_texts, spliced, write_ranks, write_sentencepiece
+from tests.fixtures.tiny_vocabularies import STRUCTURE, edge_texts, spliced, with_structure, write_ranks, write_sentencepiece
 
 KINDS = ["sentencepiece", "tiktoken"]
 WORDS = ["The gene", " binds", "  ", "\n", "</s>", "<s>", "<|eot_id|>", "<|begin_of_text|>", "é", "😀", "NNNN", "TATAAA", "mktay"]
@@ -31,6 +32,15 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from(WORDS) | st.text("ACGT", max_size=20), max_size=8).map("".join),
     st.text(max_size=40),
 ).filter(lambda text: "\u2581" not in text)
+
+STRUCTURE_TEXTS = (
+    st.lists(
+        st.sampled_from([*WORDS, *STRUCTURE, "<3di:", "<3di:x>", ">", " ", "'"]) | st.text("ACGTN", max_size=30) | st.text(max_size=5),
+        max_size=10,
+    )
+    .map("".join)
+    .filter(lambda text: not any(letter == "\u2581" or letter >= "\U000f0000" for letter in text))
+)  # those stand for others
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,6 +56,15 @@ def test_law_02_decode_of_encode_is_the_text(kind: str, text: str) -> None:
 @given(texts=st.lists(TEXTS, max_size=4))
 def test_law_03_both_libraries_agree_on_any_text(kind: str, texts: list[str]) -> None:
     assert encode_batch(load_once(kind), texts) == spliced(kind).full.native_encode(texts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=200, deadline=None)
+@given(text=STRUCTURE_TEXTS)
+def test_law_02_and_03_hold_for_structure_letters_and_isolation_on_any_text(kind: str, text: str) -> None:
+    tokenizer = load_with_structure(kind)
+    ids = encode_text(tokenizer, text)
+    assert decode(tokenizer, ids) == text and [ids] == with_structure(kind).native_encode([text])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,6 +116,19 @@ def test_fingerprint_knows_pieces_merge_order_pattern_and_specials() -> None:
     assert len(set(prints)) == 4 and prints[0] == vocabulary_fingerprint(plain.tokenizer())
 
 
+def test_fingerprint_knows_isolation_and_structure_letters(tmp_path: Path) -> None:
+    full = spliced("tiktoken").full
+    variants = [full, full.isolated(), full.append_letters(["<3di:a>"]), full.append_letters(["<3di:c>"])]
+    variants += [spliced("sentencepiece").full, spliced("sentencepiece").full.append_letters(["<3di:a>"])]
+    for number, vocabulary in enumerate(variants):
+        write_tokenizer(vocabulary.tokenizer(), tmp_path / str(number))
+        vocabulary.write_native(tmp_path / str(number))
+    prints = [vocabulary_fingerprint(vocabulary.tokenizer()) for vocabulary in variants]
+    assert len(set(prints)) == 6
+    assert prints == [vocabulary_fingerprint(load_tokenizer(tmp_path / str(number))) for number in range(6)]
+    assert prints == [vocabulary_fingerprint(open_vocabulary(tmp_path / str(number)).tokenizer()) for number in range(6)]
+
+
 @pytest.mark.parametrize("write", [write_sentencepiece, write_ranks])
 def test_a_bare_model_is_known_by_its_content(write: object, tmp_path: Path) -> None:
     path = write(tmp_path / "tokenizer.model")  # type: ignore[operator]
@@ -141,6 +173,64 @@ def test_a_pad_token_that_only_the_json_holds_is_refused(tmp_path: Path) -> None
         open_vocabulary(tmp_path)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tokenizer_json_of_fewer_pieces_than_the_model_is_refused(kind: str, tmp_path: Path) -> None:
+    splice = spliced(kind)
+    write_tokenizer(splice.dna.tokenizer(), tmp_path)
+    splice.full.write_native(tmp_path)
+    piece, number = splice.protein_pieces[0], splice.dna.num_ids
+    with pytest.raises(InputError, match=f"'{piece}' has id none in tokenizer.json and {number} in tokenizer.model"):
+        open_vocabulary(tmp_path)
+    assert open_vocabulary(tmp_path / "tokenizer.model").num_ids == splice.full.num_ids
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"model": {"type": "Unigram", "vocab": [["a", 0.0]]}}', "is not a BPE"), ("[]", "is not a BPE"), ('{"model"', "line 1")],
+)
+def test_a_tokenizer_json_of_another_kind_beside_the_model_is_one_line(content: str, message: str, tmp_path: Path) -> None:
+    spliced("sentencepiece").base.write_native(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        open_vocabulary(tmp_path)
+    assert str(tmp_path / "tokenizer.json") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_base_that_is_neither_kind_is_one_line(tmp_path: Path) -> None:
+    contents = {
+        "a.png": b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+        "b.txt": b"once upon a time\n",
+        "c.json": b'{"a": 0}',
+        "d.model": b"\xff" * 99,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="is neither a rank file nor a whole SentencePiece model") as caught:
+            open_vocabulary(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "taken" / "tokenizer.json" / "inside").mkdir(parents=True)
+    tokenizer = spliced("sentencepiece").base.tokenizer()
+    for folder in ("file", "taken"):
+        with pytest.raises(InputError, match="cannot be written") as caught:
+            write_tokenizer(tokenizer, tmp_path / folder)
+        assert str(tmp_path / folder) in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "inside", "taken", "tokenizer.json"]
+
+
+def test_a_read_only_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *arguments: object, **options: object) -> int:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "write_text", refuse)  # root, who runs tests in containers, may write anywhere
+    with pytest.raises(InputError, match=f"{tmp_path} cannot be written: Permission denied"):
+        write_tokenizer(spliced("sentencepiece").base.tokenizer(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_config_holds_what_autotokenizer_needs_and_no_more(tmp_path: Path) -> None:
     write_tokenizer(spliced("sentencepiece").full.tokenizer(), tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
@@ -153,4 +243,13 @@ def load_once(kind: str, loaded: dict[str, object] = {}) -> object:  # noqa: B00
     """Return the reloaded tokenizer of a kind."""
     if kind not in loaded:
         loaded[kind] = load_tokenizer(spliced(kind).folder)
+    return loaded[kind]
+
+
+def load_with_structure(kind: str, loaded: dict[str, object] = {}) -> object:  # noqa: B006 (one load for all examples)
+    """Return the reloaded tokenizer of a kind, 3Di letters in it."""
+    if kind not in loaded:
+        with TemporaryDirectory() as folder:
+            write_tokenizer(with_structure(kind).tokenizer(), Path(folder))
+            loaded[kind] = load_tokenizer(folder)
     return loaded[kind]

@@ -1,7 +1,7 @@
 """LoRA adapters: attach, save, load and check that an adapter meets the base and the tokenizer it was trained with.
 
-An adapter folder holds PEFT's files, the tokenizer's files and a manifest with the base's name, the vocabulary fingerprint and the
-prompt fingerprint. Loading compares them and names both sides when they differ.
+An adapter folder holds PEFT's files, the tokenizer's files and a manifest with the base's name, how new embedding rows started, the
+vocabulary fingerprint and the prompt fingerprint. Loading compares them and names both sides when they differ.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def _load_adapter(path: Path, precision: Precision, trainable: bool) -> tuple[An
             f"{manifest.get('base_vocabulary')}, on which the adapter {path} was trained",
             "Use the base that the adapter was trained on",
         )
-    grow_embeddings(base, tokenizer, base_tokenizer)
+    # An adapter may leave new rows as they started (modules_to_save: []): they are made again as its training made them.
+    grow_embeddings(base, tokenizer, base_tokenizer, manifest.get("embedding_init", "pieces"), manifest.get("embedding_seed", 0))
     try:
         model = peft.PeftModel.from_pretrained(base, str(path), is_trainable=trainable)
     except RuntimeError as error:  # PEFT's size mismatch

@@ -15,7 +15,7 @@ from typing import Any
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
-from llama_gene.models.settings import Architecture, LoraSettings
+from llama_gene.models.settings import Architecture, EmbeddingInit, LoraSettings
 from llama_gene.training.settings import TrainSettings
 
 HISTORY_NAME = "training.json"
@@ -34,6 +34,8 @@ class Config:
     """Shape of a model made from scratch instead of a base."""
     shares: dict[str, float] = field(default_factory=dict)
     """Share of each language in the training tokens; empty: in proportion to the rows."""
+    embedding_init: EmbeddingInit = "pieces"
+    """How the rows of new ids start, used with a base: the mean of their base pieces' rows, the mean of all base rows, or random."""
     lora: LoraSettings = field(default_factory=LoraSettings)
     """Adapter settings, used with a base."""
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -70,8 +72,9 @@ def run(config: Config) -> Path:
         base_tokenizer = load_tokenizer(config.base)
         model: Any = load_base(config.base)
         facts |= {"base": resolve_base(config.base), "base_vocabulary": vocabulary_fingerprint(base_tokenizer)}
-        new_rows = grow_embeddings(model, tokenizer, base_tokenizer)
-        runtime.get_logger().info("embeddings grown by %s rows to %s", f"{new_rows:,}", f"{len(tokenizer):,}")
+        facts |= {"embedding_init": config.embedding_init, "embedding_seed": config.train.seed}
+        new_rows = grow_embeddings(model, tokenizer, base_tokenizer, config.embedding_init, config.train.seed)
+        runtime.get_logger().info("embeddings grown by %s rows (%s) to %s", f"{new_rows:,}", config.embedding_init, f"{len(tokenizer):,}")
         model = attach_lora(model, config.lora, config.train.seed)
     else:
         assert config.architecture is not None

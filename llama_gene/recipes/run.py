@@ -119,9 +119,10 @@ def fill_vocab(config: vocab.Config, corpus_dir: Path) -> None:
         kinds = sorted((kind for kind in texts if kind != ENGLISH), key=lambda kind: len(get_alphabet(kind).letters))
         config.steps = [vocab.Step(kind=kind, size=num_new_pieces(letters[kind])) for kind in kinds]
     for step in config.steps:
-        step.inputs = step.inputs or texts.get(step.kind, {}).get("train", [])
-        step.report_inputs = step.report_inputs or texts.get(step.kind, {}).get("valid", [])
-    config.english_inputs = config.english_inputs or texts.get(ENGLISH, {}).get("valid", [])
+        step.input = step.input or texts.get(step.kind, {}).get("train", [])
+    config.dna = config.dna or texts.get("dna", {}).get("valid", [])
+    config.protein = config.protein or texts.get("protein", {}).get("valid", [])
+    config.english = config.english or texts.get(ENGLISH, {}).get("valid", [])
 
 
 def num_new_pieces(num_letters: int) -> int:
@@ -190,7 +191,7 @@ class _Walk:
         self, name: str, config: Any, folder: Path, run_here: Callable[[Any], Any] | None, after: Sequence[str], files: Sequence[str] = ()
     ) -> None:
         """Run one stage unless its folder is there with the same key; `run_here` None: in processes of its own."""
-        config.output_dir = folder
+        setattr(config, "out" if isinstance(config, vocab.Config) else "output_dir", folder)
         self.keys[name] = runtime.fingerprint([name, config, [self.keys.get(earlier) for earlier in after], list(files)])
         log = runtime.get_logger()
         if self.finished.get(name) == self.keys[name] and (folder / runtime.MANIFEST_NAME).is_file():

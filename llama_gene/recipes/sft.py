@@ -79,7 +79,8 @@ def run(config: Config) -> Path:
     facts: dict[str, Any] = {"vocabulary": vocabulary, "prompt": prompt_fingerprint(config.template), "template": config.template}
     if is_adapter:
         earlier = runtime.read_manifest(Path(config.model))
-        facts |= {"base": earlier["base"], "base_vocabulary": earlier["base_vocabulary"]}
+        kept = ("base", "base_vocabulary", "embedding_init", "embedding_seed")  # what load_model makes the grown base again from
+        facts |= {name: earlier[name] for name in kept if name in earlier}
     elif not config.full:
         facts |= {"base": resolve_base(config.model), "base_vocabulary": vocabulary}
         model = attach_lora(model, config.lora, config.train.seed)

@@ -8,17 +8,17 @@ apart by its content, never by its name, or anything that AutoTokenizer knows.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_gene.errors import InputError
-from llama_gene.runtime import fingerprint, read_json
+from llama_gene.runtime import fingerprint, read_json, write_json, write_text
 from llama_gene.tokenization.bpe import Vocabulary
 from llama_gene.tokenization.json_splice import JsonVocabulary
 from llama_gene.tokenization.sentencepiece_splice import SentencePieceVocabulary
-from llama_gene.tokenization.tiktoken_splice import LLAMA3_SPECIALS, NUM_SPECIALS, TiktokenVocabulary, is_rank_file
+from llama_gene.tokenization.tiktoken_splice import TiktokenVocabulary, is_rank_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -77,7 +77,8 @@ def open_vocabulary(base: Path | str) -> Vocabulary:
     """Return the vocabulary of a base for splicing: a `tokenizer.model` of either kind, a folder, or a hub id.
 
     Where a folder has both a `tokenizer.model` and a `tokenizer.json`, the two must agree on every id: a pad token that only the
-    latter holds would otherwise share its id with the first new piece. Raises InputError for what is no BPE tokenizer.
+    latter holds would otherwise share its id with the first new piece. The pattern of a rank file (isolated or not) and its namespaced
+    letters come from the tokenizer.json beside it; a bare rank file has LLaMA-3's pattern. Raises InputError for what is no BPE tokenizer.
     """
     path = Path(base)
     if not path.exists() and _is_hub_id(base):
@@ -85,28 +86,16 @@ def open_vocabulary(base: Path | str) -> Vocabulary:
     native = path / NATIVE_NAME if path.is_dir() else path
     if not native.is_file():
         return JsonVocabulary(_auto_tokenizer(path), str(base))
-    in_json = _json_ids(path / JSON_NAME) if path.is_dir() and (path / JSON_NAME).is_file() else {}
     if native.name == JSON_NAME:
         return JsonVocabulary(_auto_tokenizer(native.parent), str(native))
-    vocabulary: Vocabulary
+    content = _read_bpe(path / JSON_NAME) if path.is_dir() and (path / JSON_NAME).is_file() else None
     if is_rank_file(native):
-        vocabulary = TiktokenVocabulary.read(native)
-        names = {number: name for name, number in in_json.items()}
-        first = vocabulary.num_base
-        specials = [names.get(first + offset, LLAMA3_SPECIALS[offset]) for offset in range(NUM_SPECIALS)]
-        vocabulary = TiktokenVocabulary(vocabulary.ranks, specials)
-    else:
-        vocabulary = SentencePieceVocabulary.read(native)
-    if in_json:
-        ours = vocabulary.ids()
-        for name, number in in_json.items():
-            if ours.get(name) != number:
-                raise InputError(
-                    f"{path}: '{name}' has id {number} in {JSON_NAME} and {ours.get(name, 'none')} in {NATIVE_NAME}",
-                    "two files that agree",
-                    f"To splice without it give {native} itself as base",
-                )
-    return vocabulary
+        ranks = TiktokenVocabulary.read(native, content)
+        _check_ids(path, content, ranks.ids())
+        return ranks
+    model = SentencePieceVocabulary.read(native)
+    _check_ids(path, content, model.ids_in_json())
+    return model
 
 
 def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, chat_template: str | None = None) -> None:
@@ -114,10 +103,8 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, chat_templ
 
     The class is written as PreTrainedTokenizerFast, which runs the tokenizer.json as it is: under the name LlamaTokenizer,
     transformers would build a pipeline of its own. BOS is added by the tokenizer.json's post-processor; an `add_bos_token` in the
-    config would make transformers replace it.
+    config would make transformers replace it. Raises InputError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.backend_tokenizer.save(str(folder / JSON_NAME))
     names = {f"{name}_token": getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "unk", "pad")}
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -125,9 +112,13 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, chat_templ
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if chat_template is not None:
-        (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+    try:
+        write_text(folder / JSON_NAME, tokenizer.backend_tokenizer.to_str(pretty=True))
+        write_json(folder / "tokenizer_config.json", config)
+        if chat_template is not None:
+            write_text(folder / "chat_template.jinja", chat_template)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}", "a folder that you may write to", "Choose another one") from error
 
 
 @contextmanager
@@ -194,10 +185,24 @@ def _no_hub(source: Path | str, error: Exception) -> InputError:
 _EXPECTED = "a tokenizer folder, a tokenizer.model or a hub id"
 
 
-def _json_ids(path: Path) -> dict[str, int]:
-    """Return every piece and added token of a tokenizer.json with its id."""
-    content = read_json(path)
-    vocab = content.get("model", {}).get("vocab")
-    if not isinstance(vocab, dict):
+def _read_bpe(path: Path) -> dict[str, Any]:
+    """Return the content of a tokenizer.json of BPE type."""
+    content: dict[str, Any] = read_json(path)
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         raise InputError(f"{path} is not a BPE tokenizer", "a BPE tokenizer.json", "Use another base")
-    return {**vocab, **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
+    return content
+
+
+def _check_ids(folder: Path, content: dict[str, Any] | None, ours: Mapping[str, int]) -> None:
+    """Raise InputError where a tokenizer.json gives a piece or added token another id than the tokenizer.model beside it."""
+    if content is None:
+        return
+    theirs = {**content["model"]["vocab"], **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
+    for name in [*theirs, *ours]:
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"{folder}: '{name}' has id {theirs.get(name, 'none')} in {JSON_NAME} and {ours.get(name, 'none')} in {NATIVE_NAME}",
+                "two files that agree",
+                f"To splice without it give {folder / NATIVE_NAME} itself as base",
+            )
