@@ -1,22 +1,26 @@
-"""Vocabularies on real genomes: every row of the table of docs/results.md, for one base, with the papers' recipe and two other trainers beside.
+"""Vocabularies on real genomes: every row of the table of docs/results.md, for one base, with the papers' recipe and two other trainers
+beside.
 
-Writes a 50-MB DNA file (real genomes without yeast and Arabidopsis, one SARS-CoV-2 genome, filled up with mutated reverse complements), the
-proteins without E. coli's and every twentieth of the others, and English; then runs the command line as a user would (`vocab train`, `vocab
-splice`, `vocab report`), default and strict, and measures CPU seconds and peak memory of each training. `tokenizers` and sentencepiece train
-on the same file in the same run. Stand-alone = `tokenizers`' BpeTrainer, 30,080 pieces, the same length limit, one more token a text where the base
-puts a dummy prefix. Unseen English = CRAFT articles, gene spans left out; forbidden strings come from the other English.
+Writes a 50-MB DNA file (real genomes without yeast and Arabidopsis, one SARS-CoV-2 genome, filled up with mutated reverse complements),
+the proteins without E. coli's and every twentieth of the others, and English; then runs the command line as a user would (`vocab
+train`, `vocab splice`, `vocab report`), default and strict, and measures CPU seconds and peak memory of each training. `tokenizers` and
+sentencepiece train on the same file in the same run. Stand-alone = `tokenizers`' BpeTrainer, 30,080 pieces, the same length limit, one
+more token a text where the base puts a dummy prefix. Unseen English = CRAFT articles, gene spans left out; forbidden strings come from
+the other English.
 
     python benchmarks/vocabulary.py llama2 --data DATA --work FOLDER        # about 10 minutes of one core; llama3 the same
+    python benchmarks/vocabulary.py llama2 --curve ...                      # afterwards: drift against compression, 8 minutes more
+
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import random
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -41,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", choices=["llama2", "llama3"])
     parser.add_argument("--data", type=Path, default=os.environ.get("LLAMA_GENE_DATA"), help="data folder (LLAMA_GENE_DATA)")
+    parser.add_argument("--curve", action="store_true", help="train further protein steps and draw drift against compression")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made; what is there already is reused")
     asked = parser.parse_args()
     work = asked.work
@@ -50,6 +55,9 @@ def main() -> None:
     others = train_others(work)
     run = Commands(work / asked.base, base, work)
     run.warm_up()
+    if asked.curve:
+        print(run.curve(work / "craft.txt").with_suffix(".md").read_text().split("## Drift against compression")[1])
+        return
     default, strict = run.two_steps("default"), run.two_steps("strict", strict=str(work / "english"))
     paper = run.papers(asked.data / PAPER_PIECES)
     english = work / "craft.txt"
@@ -94,7 +102,7 @@ def prepare(data: Path, work: Path) -> None:
         if path.name != Path(UNSEEN_ENGLISH).name and path.suffix != ".json" and not path.name.startswith("pubmedqa"):
             text = "\n".join(text for _, text in read_documents(path))
             (work / "english" / f"{path.name.split('.')[0]}.txt").write_text(text, encoding="utf-8")
-    pubmed = json.loads(__import__("gzip").open(data / "english/pubmedqa_ori_pqal.json.gz").read())
+    pubmed = json.loads(gzip.decompress((data / "english/pubmedqa_ori_pqal.json.gz").read_bytes()))
     abstracts = "\n".join("\n".join([*item["CONTEXTS"], item["LONG_ANSWER"]]) for item in pubmed.values())
     (work / "english" / "pubmedqa.txt").write_text(abstracts, encoding="utf-8")
     (work / "craft.txt").write_text("\n".join(text for _, text in read_documents(data / UNSEEN_ENGLISH)), encoding="utf-8")
@@ -175,7 +183,6 @@ def train_other(library: str, text: Path, out: Path) -> None:
 
 def timed(command: list[str]) -> dict[str, float]:
     """Run a command; return its CPU seconds and peak memory in GB."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     process = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
@@ -183,7 +190,6 @@ def timed(command: list[str]) -> dict[str, float]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)} failed")
-    del before
     return {"cpu": usage.ru_utime + usage.ru_stime, "wall": time.monotonic() - started, "memory": usage.ru_maxrss / 1e6}
 
 
@@ -224,6 +230,21 @@ class Commands:
     def papers(self, pieces: Path) -> Path:
         """Splice the papers' own pieces as they did."""
         return self.vocab("paper", "splice", "--base", str(self.base), "--pieces", str(pieces), "--method", "paper")
+
+    def curve(self, english: Path) -> Path:
+        """Train the protein step more or less strictly, and report all of them on the same texts."""
+        seen = str(self.texts / "english")
+        variants: dict[str, tuple[str, ...]] = {"default_2": ()}
+        variants |= {f"strict_{count}": ("--strict", seen, "--strict_count", str(count)) for count in (10, 3)}
+        variants |= {"strict_1": ("--strict", seen), "short_3": ("--strict", seen, "--min_length", "3"), "short_4": ("--min_length", "4")}
+        first, folders = str(self.folder / "default_1"), []
+        for name, mode in variants.items():
+            common = ("--kind", "protein", "--base", first, "--input", str(self.texts / "protein.fa"), "--size", str(SIZE))
+            pieces = self.vocab(f"{name}_pieces", "train", *common, *mode) if mode else None
+            made = self.vocab(name, "splice", "--base", first, "--pieces", str(pieces)) if pieces else self.folder / name
+            folders.append(str(made))
+        arguments = ("--base", str(self.base), "--protein", str(self.texts / "protein_held_out.fa"), "--english", str(english))
+        return self.vocab("curve.json", "report", "--tokenizer", folders[0], "--compare", *folders[1:], *arguments)
 
     def report(self, folder: Path, name: str, english: Path) -> dict[str, Any]:
         """Measure a folder on the held-out texts."""

@@ -115,6 +115,13 @@ def test_law_13_the_check_can_fail() -> None:
 # --- law 15 ----------------------------------------------------------------------------------------------------------------------
 
 
+def test_letters_of_a_namespaced_alphabet_are_written_as_their_tokens_and_counted_as_letters(tmp_path: Path) -> None:
+    path = fasta(tmp_path / "structures.fa", {"a": "DVVL" * 3, "b": "PPPQ" * 3})
+    counts = write(tmp_path, Source(language="structure", inputs=[path], kind="3di", split="train"))
+    assert texts(tmp_path, "structure", "train") == ["<3di:d><3di:v><3di:v><3di:l>" * 3, "<3di:p><3di:p><3di:p><3di:q>" * 3]
+    assert counts["structure"]["letters_kept"]["train"] == 24
+
+
 def test_law_15_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
     genome = fasta(tmp_path / "a.fa", {f"chr{number}": dna(400, number) for number in range(5)})
     proteins = fasta(tmp_path / "p.fa", {f"p{number}": "MKTAYIAKQRQISFVK" + "ACDEFGHIKL"[number] for number in range(10)})

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from llama_gene.errors import ConfigError, InputError, MissingFileError, did_you_mean
 from llama_gene.runtime import progress
-from llama_gene.sequences.alphabet import get_alphabet, reverse_complement
+from llama_gene.sequences.alphabet import get_alphabet, reverse_complement, write_letters
 from llama_gene.sequences.fragments import FragmentCounts, fragment
 from llama_gene.sequences.records import Record, expand_paths, read_documents, read_records
 
@@ -123,6 +123,8 @@ def write_corpus(sources: Iterable[Source], policy: CutPolicy, folder: Path, dat
                     seen.add(key)
                     counts.letters_kept[split] += len(text)
                     counts.documents[split] += 1
+                    if get_kind(source) != "text":
+                        text = write_letters(text, get_alphabet(source.alphabet_name))  # 3Di: "DV" -> "<3di:d><3di:v>"
                     writers[split].write(json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n")
         finally:
             for writer in writers.values():

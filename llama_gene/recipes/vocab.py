@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError
@@ -66,7 +66,7 @@ def run(config: Config) -> Path:
     _check(config)
     assert config.out is not None
     from llama_gene.tokenization.inputs import file_hashes, find_base, find_paths
-    from llama_gene.tokenization.report import report, write_report
+    from llama_gene.tokenization.report import report
     from llama_gene.tokenization.tokenizer import open_vocabulary
 
     texts = vocab_report.held_out(config)
@@ -88,7 +88,7 @@ def run(config: Config) -> Path:
         vocab_splice.write_folder(folder, config, base, vocabulary, steps, config.template, **facts)
         if config.steps:
             numbers = report(folder, source or folder / BASE_NAME, **texts)
-            write_report(numbers, folder / "report.json")
+            vocab_splice.write_lasting(numbers, folder / "report.json")
             vocab_splice.log_report(numbers)
     runtime.get_logger().info("vocab: %s %s ids in %s", f"{vocabulary.num_ids:,}", vocabulary.kind, config.out)
     return config.out

@@ -52,7 +52,7 @@ def run(config: Config) -> Path:
     load(config.alphabets)
     from llama_gene.tokenization.inputs import find_base
     from llama_gene.tokenization.pieces import read_pieces
-    from llama_gene.tokenization.report import report, write_report
+    from llama_gene.tokenization.report import report
     from llama_gene.tokenization.tokenizer import open_vocabulary
 
     sources = [Path(find_base(name, config.data_dir)) for name in config.pieces]
@@ -68,7 +68,7 @@ def run(config: Config) -> Path:
             steps.append(facts)
             reports.append(report_step(folder, number, facts["kind"], before, vocabulary, steps))
         write_folder(folder, config, base, vocabulary, steps, config.template, base_path=config.base, isolate=config.isolate)
-        write_report(reports[-1] if len(given) == 1 else report(folder, base_source), folder / "report.json")
+        write_lasting(reports[-1] if len(given) == 1 else report(folder, base_source), folder / "report.json")
     runtime.get_logger().info("vocab splice: %s %s ids in %s", f"{vocabulary.num_ids:,}", vocabulary.kind, config.out)
     for numbers in reports:
         log_report(numbers)
@@ -137,7 +137,7 @@ def report_step(
     """Write `steps/N_kind.json`, the report of one step against the vocabulary before it, and return its numbers."""
     import tempfile
 
-    from llama_gene.tokenization.report import report, write_report
+    from llama_gene.tokenization.report import report
 
     with tempfile.TemporaryDirectory() as scratch:
         old, new = Path(scratch) / "before", Path(scratch) / "after"
@@ -145,8 +145,15 @@ def report_step(
             _write_tokenizer(place, vocabulary, None)
             runtime.write_manifest(place, "vocab", {}, steps=list(known))
         numbers = report(new, old, **texts)
-    write_report(numbers, folder / STEPS_DIR / f"{number}_{kind}.json")
+    write_lasting(numbers, folder / STEPS_DIR / f"{number}_{kind}.json")
     return numbers
+
+
+def write_lasting(numbers: dict[str, Any], out: Path) -> None:
+    """Write a report that belongs to an artefact: without the load time, so that the same inputs give the same bytes."""
+    from llama_gene.tokenization.report import write_report
+
+    write_report({**numbers, "load_seconds": None}, out)
 
 
 def write_folder(

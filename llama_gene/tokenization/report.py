@@ -60,7 +60,7 @@ def report(
 
     Counts of pieces are over those that `base` does not hold (all of them, where there is no base). A number is None where the text, the
     base or the stand-alone vocabulary that it needs was not given. `seed` draws the windows in which mutations, cuts and strands are
-    compared. `load_seconds` is the only number that differs between two runs; no path is in them. Raises InputError for what is no tokenizer.
+    compared. Only `load_seconds` differs between two runs; no path is in the numbers. Raises InputError for what is no tokenizer.
     """
     subject = open_subject(tokenizer)
     before = None if base is None else open_subject(base)

@@ -94,7 +94,7 @@ _DEFINITIONS = """\
 def write_report(numbers: Mapping[str, Any], out: Path, compared: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Write `out` (JSON) and beside it STEM.md, STEM_lengths.png and STEM_compression.png, all of them or none.
 
-    With `compared`, the reports by name of this and further tokenizers on the same texts, also STEM_drift.png: drift of English against compression.
+    With `compared`, the reports by name of this and further tokenizers on the same texts, also STEM_drift.png: drift against compression.
     Raises InputError for a name that does not end in .json, and for a place that cannot be written.
     """
     import json
