@@ -76,6 +76,8 @@ def check_command(words: list[str], line: str) -> None:
 def check_flags(stage: str, words: list[str], line: str) -> None:
     """Check that a stage exists and knows its flags, and that the files of ours that it is given are there."""
     assert stage in cli.STAGES, line
+    if words and f"{stage} {words[0]}" in cli.PARTS:
+        stage = f"{stage}_{words[0]}"
     known = {"config", "print_config", "help", *field_names(importlib.import_module(f"llama_gene.recipes.{stage}").Config)}
     for flag in (word[2:].split("=")[0] for word in words if word.startswith("--")):
         assert flag in known, f"{line}: --{flag}"
