@@ -194,7 +194,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="embedding_init_") as name, contextlib.redirect_stdout(sys.stderr):
         folder = Path(name)
         base = make_base(asked, folder)
-        step = vocab.Step(kind="dna", inputs=[str(folder / "corpus" / "dna.train.jsonl")], size=asked.pieces)
+        step = vocab.Step(kind="dna", input=[str(folder / "corpus" / "dna.train.jsonl")], size=asked.pieces)
         vocab.run(vocab.Config(base=str(base), steps=[step], out=folder / "spliced"))
         rows = pack_rows("dna", folder, folder / "spliced", folder / "rows")
         documents = held_out(folder, asked.documents)

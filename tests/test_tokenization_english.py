@@ -27,6 +27,12 @@ def test_strings_are_those_of_two_adjacent_pieces_of_capitals(kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["sentencepiece", "tiktoken"])
+def test_an_abbreviation_is_also_cut_by_itself(kind: str) -> None:
+    base = spliced(kind).base.append(["ZQ"])
+    assert "ZQX" in forbidden_strings(base, ["the ZQX-like"]) and base.segment(["ZQX"]) == [["ZQ", "X"]]
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "tiktoken"])
 def test_law_04_strict_mode_changes_no_token_of_the_english_given(kind: str) -> None:
     base = spliced(kind).base
     lines = ACRONYMS * 2

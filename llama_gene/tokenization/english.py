@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llama_gene.tokenization.bpe import Vocabulary
 
@@ -38,21 +39,28 @@ def without_gene_spans(text: str) -> str:
 def forbidden_strings(vocabulary: Vocabulary, texts: Iterable[str]) -> Counter[str]:
     """Return the strings of capitals that two adjacent pieces of the vocabulary form in English, and how often each does.
 
-    Gene spans are left out of the texts first.
+    Each run of capitals is also cut by itself: "HIV" behind a space may be one piece and a letter, behind "(" two pieces, and the next
+    article will have it the other way round. Gene spans are left out of the texts first.
     """
     texts_of = vocabulary.piece_texts()
     capital = np.zeros(vocabulary.num_ids + 1, bool)  # the last row is for -1, the end of a line
     capital[[number for number, text in texts_of.items() if _CAPITALS.fullmatch(text)]] = True
-    pairs: Counter[tuple[int, int]] = Counter()
+    in_text: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
+
+    def count(strings: Counter[str], ids: NDArray[np.int32], times: int) -> None:
+        for place in np.flatnonzero(capital[ids[:-1]] & capital[ids[1:]]):
+            strings[texts_of[int(ids[place])] + texts_of[int(ids[place + 1])]] += times
+
+    runs: Counter[str] = Counter()
     for lines in _batches(texts):
+        runs.update(run for line in lines for run in _CAPITALS.findall(line) if len(run) > 1)
         for row in encode_lines(vocabulary, lines):
-            ids = np.array(row, np.int32)
-            here = np.flatnonzero(capital[ids[:-1]] & capital[ids[1:]]) if len(ids) > 1 else ()
-            pairs.update((int(ids[place]), int(ids[place + 1])) for place in here)
-    strings: Counter[str] = Counter()
-    for (left, right), count in pairs.items():
-        strings[texts_of[left] + texts_of[right]] += count
-    return strings
+            count(in_text, np.array(row, np.int32), 1)
+    cut = vocabulary.segment_ids(list(runs))
+    for ids, times in zip(np.split(cut, np.flatnonzero(cut < 0) + 1), runs.values(), strict=False):
+        count(alone, ids, times)
+    return in_text | alone  # the larger count of each string
 
 
 def encode_lines(vocabulary: Vocabulary, lines: list[str]) -> list[list[int]]:
