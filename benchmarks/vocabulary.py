@@ -30,6 +30,7 @@ from typing import Any
 
 from llama_gene.sequences.alphabet import reverse_complement
 from llama_gene.sequences.records import read_documents, read_records
+from llama_gene.tokenization.tokenizer import encode_batch, load_tokenizer
 
 SIZE = 30_080
 DNA_LETTERS = 50_000_000
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("base", choices=["llama2", "llama3"])
     parser.add_argument("--data", type=Path, default=os.environ.get("LLAMA_GENE_DATA"), help="data folder (LLAMA_GENE_DATA)")
     parser.add_argument("--curve", action="store_true", help="train further protein steps and draw drift against compression")
+    parser.add_argument("--sizes", type=int, nargs=2, default=[SIZE, SIZE], help="DNA and protein pieces")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made; what is there already is reused")
     asked = parser.parse_args()
     work = asked.work
@@ -53,15 +55,18 @@ def main() -> None:
     base = asked.data / "tokenizers" / asked.base / "tokenizer.model"
     prepare(asked.data, work)
     others = train_others(work)
-    run = Commands(work / asked.base, base, work)
+    run = Commands(
+        work / (asked.base if asked.sizes == [SIZE, SIZE] else f"{asked.base}_{asked.sizes[0]}_{asked.sizes[1]}"), base, work, asked.sizes
+    )
     run.warm_up()
     if asked.curve:
         print(run.curve(work / "craft.txt").with_suffix(".md").read_text().split("## Drift against compression")[1])
         return
     default, strict = run.two_steps("default"), run.two_steps("strict", strict=str(work / "english"))
-    paper = run.papers(asked.data / PAPER_PIECES)
+    paper = run.papers("paper", str(asked.data / PAPER_PIECES))
+    same = run.papers("paper_here", *(str(run.paper_pieces(kind)) for kind in ("dna", "protein")))
     english = work / "craft.txt"
-    reports = {name: run.report(folder, name, english) for name, folder in (("default", default), ("strict", strict), ("paper", paper))}
+    reports = {name: run.report(folder, name, english) for name, folder in (("default", default), "strict": strict, "paper": paper, "paper_here": same)}
     rows = table(reports, run, others, asked.base)
     print("\n".join(rows))
     (work / f"{asked.base}.md").write_text("\n".join(rows) + "\n")
@@ -181,6 +186,22 @@ def train_other(library: str, text: Path, out: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=trained).save_pretrained(out)
 
 
+def shortened(folder: Path, size: int) -> Path:
+    """Return a stand-alone vocabulary of the first `size` merges: training for `size` gives just these."""
+    out = folder.with_name(f"{folder.name}_{size}")
+    if size == SIZE or out.exists():
+        return folder if size == SIZE else out
+    content = json.loads((folder / "tokenizer.json").read_text())
+    model = content["model"]
+    model["merges"] = model["merges"][:size]
+    kept = {left + right for left, right in model["merges"]}
+    model["vocab"] = {piece: number for piece, number in model["vocab"].items() if len(piece) == 1 or piece in kept}
+    out.mkdir()
+    (out / "tokenizer.json").write_text(json.dumps(content))
+    (out / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text())
+    return out
+
+
 def timed(command: list[str]) -> dict[str, float]:
     """Run a command; return its CPU seconds and peak memory in GB."""
     started = time.monotonic()
@@ -199,8 +220,8 @@ def timed(command: list[str]) -> dict[str, float]:
 class Commands:
     """The commands for one base, and what each cost."""
 
-    def __init__(self, folder: Path, base: Path, texts: Path) -> None:
-        self.folder, self.base, self.texts = folder, base, texts
+    def __init__(self, folder: Path, base: Path, texts: Path, sizes: list[int]) -> None:
+        self.folder, self.base, self.texts, self.sizes = folder, base, texts, sizes
         self.costs: dict[str, dict[str, float]] = {}
         folder.mkdir(exist_ok=True)
 
@@ -220,16 +241,23 @@ class Commands:
     def two_steps(self, name: str, strict: str | None = None) -> Path:
         """Train DNA, splice, train protein behind it, splice; return the tokenizer folder."""
         mode = ("--strict", strict) if strict else ()
-        size = ("--size", str(SIZE))
+        dna_size, protein_size = (("--size", str(size)) for size in self.sizes)
         dna_text, protein_text = str(self.texts / "dna.fa"), str(self.texts / "protein.fa")
-        dna = self.vocab(f"{name}_dna", "train", "--kind", "dna", "--base", str(self.base), "--input", dna_text, *size, *mode)
+        dna = self.vocab(f"{name}_dna", "train", "--kind", "dna", "--base", str(self.base), "--input", dna_text, *dna_size, *mode)
         first = self.vocab(f"{name}_1", "splice", "--base", str(self.base), "--pieces", str(dna))
-        protein = self.vocab(f"{name}_protein", "train", "--kind", "protein", "--base", str(first), "--input", protein_text, *size, *mode)
+        protein = self.vocab(
+            f"{name}_protein", "train", "--kind", "protein", "--base", str(first), "--input", protein_text, *protein_size, *mode
+        )
         return self.vocab(f"{name}_2", "splice", "--base", str(first), "--pieces", str(protein))
 
-    def papers(self, pieces: Path) -> Path:
-        """Splice the papers' own pieces as they did."""
-        return self.vocab("paper", "splice", "--base", str(self.base), "--pieces", str(pieces), "--method", "paper")
+    def paper_pieces(self, kind: str) -> Path:
+        """Train 30,000 stand-alone pieces as the papers do, on the same text."""
+        common = ("--kind", kind, "--method", "paper", "--size", "30000")
+        return self.vocab(f"paper_{kind}", "train", *common, "--input", str(self.texts / f"{kind}.fa"))
+
+    def papers(self, name: str, *pieces: str) -> Path:
+        """Splice pieces as the papers do."""
+        return self.vocab(name, "splice", "--base", str(self.base), "--pieces", *pieces, "--method", "paper")
 
     def curve(self, english: Path) -> Path:
         """Train the protein step more or less strictly, and report all of them on the same texts."""
@@ -251,8 +279,8 @@ class Commands:
         out = self.vocab(
             f"report_{name}.json", "report", "--tokenizer", str(folder), "--base", str(self.base),
             "--dna", *(str(self.texts / f"{species}.fa") for species in HELD_OUT), "--protein", str(self.texts / "protein_held_out.fa"),
-            "--english", str(english), "--standalone_dna", str(self.texts / "standalone_dna"),
-            "--standalone_protein", str(self.texts / "standalone_protein"),
+            "--english", str(english), "--standalone_dna", str(shortened(self.texts / "standalone_dna", self.sizes[0])),
+            "--standalone_protein", str(shortened(self.texts / "standalone_protein", self.sizes[1])),
         )  # fmt: skip
         return dict(json.loads(out.read_text()))
 
@@ -262,7 +290,6 @@ class Commands:
 
 def table(reports: dict[str, dict[str, Any]], run: Commands, others: dict[str, Any], base: str) -> list[str]:
     """Return the rows of docs/results.md."""
-    default, strict, paper = reports["default"], reports["strict"], reports["paper"]
     prefix = base == "llama2"  # its dummy prefix is one more token a text; the stand-alone vocabulary has none
 
     def ratio(numbers: dict[str, Any], source: str) -> float:
@@ -274,8 +301,8 @@ def table(reports: dict[str, dict[str, Any]], run: Commands, others: dict[str, A
     def changed(numbers: dict[str, Any]) -> float:
         return float(numbers["english_tokens_changed_outside_genes"] / numbers["english_tokens_outside_genes"])
 
-    rows = [f"| {base} | default | strict | papers' recipe |", "|---|---:|---:|---:|"]
-    reported = (default, strict, paper)
+    rows = [f"| {base} | default | strict | papers' own pieces | papers' recipe, same text |", "|---|---:|---:|---:|---:|"]
+    reported = tuple(reports.values())
     rows.append("| new pieces | " + " | ".join(f"{numbers['pieces']:,}" for numbers in reported) + " |")
     rows.append("| unreachable | " + " | ".join(f"{numbers['unreachable']:,}" for numbers in reported) + " |")
     for source in (*(f"{species}.fa" for species in HELD_OUT), "protein_held_out.fa"):
@@ -288,6 +315,11 @@ def table(reports: dict[str, dict[str, Any]], run: Commands, others: dict[str, A
         + " |"
     )
     rows.append("| round trips that fail | " + " | ".join(f"{numbers['roundtrip_failures']:,}" for numbers in reported) + " |")
+    steps = [(run.folder / f"{name}_1", run.folder / f"{name}_2") for name in ("default", "strict")]
+    cells = (f"{dna_changed(first, second, run.texts):,}" for first, second in steps)
+    rows.append("| DNA texts whose ids the protein step changes | " + " | ".join(cells) + " | | |")
+    cells = (f"{base_changed(run.base, second):,}" for _, second in steps)
+    rows.append("| base and special ids that mean something else | " + " | ".join(cells) + " | | |")
     rows += ["", "| training | CPU s | peak GB |", "|---|---:|---:|"]
     ours = {
         f"ours, {name.replace('_', ' ')}": run.costs[name] for name in ("default_dna", "strict_dna", "default_protein", "strict_protein")
@@ -295,6 +327,20 @@ def table(reports: dict[str, dict[str, Any]], run: Commands, others: dict[str, A
     for name, cost in {**ours, **others}.items():
         rows.append(f"| {name} | {cost['cpu']:.1f} | {cost['memory']:.2f} |")
     return rows
+
+
+def dna_changed(first: Path, second: Path, texts: Path) -> int:
+    """Return how many held-out DNA texts two tokenizer folders encode differently."""
+    dna = [text for species in HELD_OUT for text in sequences(texts / f"{species}.fa")]
+    before, after = (encode_batch(load_tokenizer(folder), dna) for folder in (first, second))
+    return sum(one != other for one, other in zip(before, after, strict=True))
+
+
+def base_changed(base: Path, folder: Path) -> int:
+    """Return how many ids of the base, special tokens included, are another token in the folder."""
+    before, after = (load_tokenizer(place) for place in (base, folder))
+    ids = list(range(len(before)))
+    return sum(one != other for one, other in zip(before.convert_ids_to_tokens(ids), after.convert_ids_to_tokens(ids), strict=True))
 
 
 if __name__ == "__main__":

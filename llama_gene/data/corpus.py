@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from llama_gene.errors import ConfigError, InputError, MissingFileError, did_you_mean
+from llama_gene.errors import ConfigError, InputError, did_you_mean
 from llama_gene.runtime import progress
 from llama_gene.sequences.alphabet import get_alphabet, reverse_complement, write_letters
 from llama_gene.sequences.fragments import FragmentCounts, fragment
-from llama_gene.sequences.records import Record, expand_paths, read_documents, read_records
+from llama_gene.sequences.records import Record, read_documents, read_records
+from llama_gene.tokenization.inputs import find_paths
 
 ENGLISH = "english"
 MIN_PROTEIN_LENGTH = 10  # residues; shorter records carry no language
@@ -102,7 +103,7 @@ def write_corpus(sources: Iterable[Source], policy: CutPolicy, folder: Path, dat
     by_language: dict[str, list[Source]] = {}
     for source in sources:
         _check_source(source)
-        _located(source.inputs, data_dir)  # a missing file is found before the first genome is read
+        find_paths(source.inputs, data_dir)  # a missing file is found before the first genome is read
         by_language.setdefault(source.language, []).append(source)
     report: dict[str, dict[str, Any]] = {}
     for language, group in by_language.items():
@@ -172,7 +173,7 @@ def _documents(source: Source, policy: CutPolicy, data_dir: Path | None, seed: i
     """Yield (split, id, text) of one source, counting what is read and rejected."""
     cut = {"nucleotide": _cut_dna, "residue": _cut_protein, "text": _cut_text}[get_kind(source)]
     budget = source.max_letters or float("inf")
-    for path in _located(source.inputs, data_dir):
+    for path in find_paths(source.inputs, data_dir):
         with progress(f"{source.language}: {path.name}", "letters") as bar:
             for record in _records(path, source):
                 if budget <= 0:
@@ -187,19 +188,6 @@ def _documents(source: Source, policy: CutPolicy, data_dir: Path | None, seed: i
                     for name, text in cut(part, source.alphabet_name, policy, rng, counts):
                         bar.update(len(text))
                         yield split, name, text
-
-
-def _located(inputs: Iterable[str], data_dir: Path | None) -> list[Path]:
-    """Return the files of a source, each once; what is not found here is looked up in data_dir."""
-    found: list[Path] = []
-    for item in inputs:
-        try:
-            found += expand_paths([item])
-        except MissingFileError:
-            if data_dir is None or Path(item).expanduser().is_absolute():
-                raise
-            found += expand_paths([data_dir / item])
-    return list(dict.fromkeys(found))
 
 
 def get_kind(source: Source) -> Literal["nucleotide", "residue", "text"]:

@@ -35,7 +35,7 @@ class Step:
     min_length: int = 2
     """Letters that a learned piece must have; 4 for protein: a quarter of the drift of English, and a third less compression."""
     max_letters: int | None = None
-    """Train on a seeded sample of this many letters; unset: on all (100 million letters need about 2.5 GB)."""
+    """Train on a seeded sample of this many letters; unset: on all (50 million letters took 1.2 GB)."""
     strict: list[str] = field(default_factory=list)
     """Strict mode: English files (.txt, .jsonl, .json) in which no new piece may change a token; unset: English is not looked at."""
     strict_count: int = 1
@@ -258,9 +258,7 @@ def _run_paper(config: Config) -> Path:
         num_chunks = train_paper(texts, config.size, folder / NATIVE_NAME)
         facts = {"kind": config.kind, "method": "paper", "size": config.size, "inputs": file_hashes(paths), "letters_read": num_read}
         used = sum(map(len, texts))
-        runtime.write_manifest(
-            folder, STAGE, config, **facts, letters_used=used, max_letters=config.max_letters, chunks=num_chunks, letters_skipped=0
-        )
+        runtime.write_manifest(folder, STAGE, config, **facts, letters_used=used, max_letters=config.max_letters, chunks=num_chunks)
     runtime.get_logger().info("vocab train: %s ids of the papers' method in %s", f"{config.size:,}", config.out)
     return config.out
 

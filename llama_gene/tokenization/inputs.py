@@ -17,14 +17,14 @@ _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _SAMPLE_LETTERS = 1000  # a subsample is drawn in chunks of this many letters: a genome is one record
 
 
-def find_paths(patterns: Sequence[str], data_dir: Path | None) -> list[Path]:
+def find_paths(patterns: Iterable[str], data_dir: Path | None) -> list[Path]:
     """Return the files of inputs, each looked up in the current folder and then in `data_dir`. Raises MissingFileError."""
     found: list[Path] = []
     for pattern in patterns:
         try:
             found += expand_paths([pattern])
         except MissingFileError:
-            if data_dir is None or Path(pattern).is_absolute():
+            if data_dir is None or Path(pattern).expanduser().is_absolute():
                 raise
             found += expand_paths([data_dir / pattern])
     return list(dict.fromkeys(found))
