@@ -66,7 +66,8 @@ def main() -> None:
     paper = run.papers("paper", str(asked.data / PAPER_PIECES))
     same = run.papers("paper_here", *(str(run.paper_pieces(kind)) for kind in ("dna", "protein")))
     english = work / "craft.txt"
-    reports = {name: run.report(folder, name, english) for name, folder in (("default", default), "strict": strict, "paper": paper, "paper_here": same)}
+    folders = {"default": default, "strict": strict, "paper": paper, "paper_here": same}
+    reports = {name: run.report(folder, name, english) for name, folder in folders.items()}
     rows = table(reports, run, others, asked.base)
     print("\n".join(rows))
     (work / f"{asked.base}.md").write_text("\n".join(rows) + "\n")
