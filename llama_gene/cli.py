@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and f"{stage} {rest[0]}" in PARTS:
         stage, rest = f"{stage} {rest[0]}", rest[1:]
     runtime.set_library_switches()
+    runtime.exit_cleanly_on_sigterm()
     try:
         commands = {**STAGES, **PARTS}
         if stage not in commands:

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
@@ -197,9 +197,10 @@ def whole_dir(path: Path) -> Iterator[Path]:
         try:
             temporary.chmod(0o755)  # mkdtemp makes it private
             yield temporary
-            if target.exists():
-                os.replace(target, earlier)
-            os.replace(temporary, target)
+            with _one_line_for_path(path):
+                if target.exists():
+                    os.replace(target, earlier)
+                os.replace(temporary, target)
         finally:
             if earlier.exists() and not target.exists():
                 os.replace(earlier, target)
@@ -217,6 +218,8 @@ def check_output(path: Path, stage: str | None = None) -> None:
     folder, nor a stage the one that it reads from; and it must be possible to make it.
     """
     with _one_line_for_path(path):
+        if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+            raise InputError(f"{path} cannot be written to", "a folder that you may write to", "Choose another one")
         if path.is_dir() and any(path.iterdir()):
             writer = _writer(path)
             if writer is None:
@@ -231,6 +234,28 @@ def check_output(path: Path, stage: str | None = None) -> None:
         if not place.is_dir() or not os.access(place if place != path.resolve() else place.parent, os.W_OK | os.X_OK):
             why = "cannot be written to" if place.is_dir() else "is a file"
             raise InputError(f"{path} cannot be made: {place} {why}", "a folder that you may write to", "Choose another output_dir")
+
+
+def exit_cleanly_on_sigterm() -> None:
+    """Turn SIGTERM (a time limit of SLURM) into an orderly exit with code 143, so that nothing half-written stays behind."""
+    import signal
+    import threading
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, leave)
+
+
+def check_inputs_outside(out: Path, inputs: Iterable[Path | str | None]) -> None:
+    """Raise InputError when an input is the output folder or lies in it: the output replaces the folder whole."""
+    target = out.resolve()
+    for name in inputs:
+        place = Path(name).expanduser().resolve() if name is not None else None
+        if place is not None and (place == target or (target in place.parents and place.exists())):
+            fault = f"{name} lies in the output folder {out}, which is replaced as a whole"
+            raise InputError(fault, "an output folder without inputs", "Choose another one")
 
 
 def _writer(folder: Path) -> str | None:

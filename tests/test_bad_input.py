@@ -157,8 +157,8 @@ TABLE = [
     Bad("the input as output", "pack --corpus {w}/corpus --tokenizer {w}/tokenizer --output_dir {w}/corpus", "corpus is an output of `corpus`"),
     Bad("run below a file", "run --base {w}/base --output_dir {w}/no_folder/out" + CONFIG, "no_folder", "corpus:\n  " + ONE_SOURCE.replace("\n", "\n  ")),
     # vocab and pack
-    Bad("no base tokenizer", "vocab --base {w}/gone" + OUT + " --steps [{{inputs: [{w}/good.fa]}}]", "gone does not exist; expected a tokenizer folder"),
-    Bad("negative pieces", "vocab --base {w}/tokenizer" + OUT + " --steps [{{inputs: [{w}/good.fa], size: -3}}]", "size -3"),
+    Bad("no base tokenizer", "vocab --base {w}/gone --out {w}/new/out --steps [{{input: [{w}/good.fa]}}]", "gone does not exist; expected a tokenizer folder"),
+    Bad("negative pieces", "vocab --base {w}/tokenizer --out {w}/new/out --steps [{{input: [{w}/good.fa], size: -3}}]", "size -3"),
     Bad("no corpus", "pack --corpus {w}/gone --tokenizer {w}/tokenizer" + OUT, "gone does not exist; expected the folder that `llama-gene corpus`"),
     Bad("corpus of another stage", "pack --corpus {w}/rows --tokenizer {w}/tokenizer" + OUT, "rows was written by `pack`; expected the output of `llama-gene corpus`"),
     Bad("no tokenizer", "pack --corpus {w}/corpus --tokenizer {w}/gone" + OUT, "gone does not exist; expected a tokenizer folder"),
@@ -257,19 +257,19 @@ def test_bad_input_is_one_line(w: Path, bad: Bad, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("stage", STAGES_WITH_OUTPUT)
 def test_no_stage_touches_a_users_folder(w: Path, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refuse(w, f"{stage} --output_dir {{w}}/mine", "", capsys)
+    line = refuse(w, f"{stage} --{'out' if stage == 'vocab' else 'output_dir'} {{w}}/mine", "", capsys)
     assert "mine holds files and is not an earlier output; expected a new or empty folder" in line
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        "pretrain --rows {w}/rows --base",
-        "vocab --steps [{{inputs: [{w}/good.fa]}}] --base",
-        "evaluate --instructions {w}/instructions --model",
+        "pretrain --rows {w}/rows --output_dir {w}/new/out --base",
+        "vocab --steps [{{input: [{w}/good.fa]}}] --out {w}/new/out --base",
+        "evaluate --instructions {w}/instructions --output_dir {w}/new/out --model",
     ],
 )
 def test_a_hub_model_out_of_reach_says_what_to_set(w: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refuse(w, command + " meta-llama/Llama-2-7b-hf --output_dir {w}/new/out", "", capsys)
+    line = refuse(w, command + " meta-llama/Llama-2-7b-hf", "", capsys)
     for word in ("'meta-llama/Llama-2-7b-hf'", "HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "huggyllama/llama-7b"):
         assert word in line, line

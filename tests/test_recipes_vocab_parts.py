@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from llama_gene import cli, runtime
 from llama_gene.tokenization.bpe import reference_encode
+from llama_gene.tokenization.standalone import train_sentencepiece_base
 from llama_gene.tokenization.tokenizer import encode_batch, load_tokenizer, open_vocabulary
 from tests.fixtures.tiny_vocabularies import ENGLISH, SENTENCES, genes, proteins, write_ranks, write_sentencepiece
 
@@ -193,6 +194,13 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(texts: Path, tmp_path: 
     special = tmp_path / "special.txt"
     special.write_text("<s>\n")
     fasta = texts / "a.fa.gz"
+    cut_short = texts / "cut_short.fa.gz"
+    cut_short.write_bytes(fasta.read_bytes()[:400])
+    gapped = tmp_path / "gapped.model"
+    lines = write_ranks(tmp_path / "ranks.model").read_bytes().splitlines(keepends=True)
+    gapped.write_bytes(b"".join(lines[:300] + lines[301:]))
+    marked = tmp_path / "marked.txt"
+    marked.write_text("\u2581ACGT\n", encoding="utf-8")
     out = tmp_path / "out"
     train = ("train", "--kind", "dna", "--out", out)
     cases: list[tuple[tuple[object, ...], str]] = [
@@ -200,6 +208,12 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(texts: Path, tmp_path: 
         ((*train, "--base", base, "--input", fasta, "--size", 3), "at least 4, the letters of the alphabet"),
         ((*train, "--base", fasta, "--input", fasta), "a.fa.gz"),
         ((*train, "--base", broken, "--input", fasta, "--size", 20), "broken.model"),
+        ((*train, "--base", base, "--input", cut_short), "cannot be decompressed"),
+        ((*train, "--base", base, "--input", texts / "protein.txt"), "set kind: protein"),
+        ((*train, "--base", gapped, "--input", fasta, "--size", 20), "at most one gap of 256"),
+        ((*train, "--base", base, "--input", fasta, "--size", 20, "--min_length", 5, "--max_length", 4), "min_length 5, max_length 4"),
+        ((*train, "--base", base, "--input", fasta, "--size", 20, "--strict", texts / "nowhere.txt"), "nowhere.txt"),
+        ((*train, "--base", base, "--input", fasta, "--size", 20, "--strict", texts / "empty.fa"), "empty.fa"),
         ((*train, "--input", fasta), "no base is given"),
         ((*train, "--base", base), "has no input"),
         ((*train, "--base", base, "--input", texts / "nowhere.fa"), "nowhere.fa"),
@@ -209,7 +223,11 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(texts: Path, tmp_path: 
         ((*train, "--base", base, "--input", fasta, "--method", "paper", "--strict", fasta), "strict"),
         (("splice", "--base", base, "--pieces", special, "--out", out), "<s>"),
         (("splice", "--base", base, "--pieces", tmp_path / "nowhere", "--out", out), "nowhere"),
+        (("splice", "--base", base, "--pieces", marked, "--out", out), "is not a run of letters"),
+        (("splice", "--base", base, "--pieces", fasta, "--out", out), "is not text"),
+        (("splice", "--base", base, "--pieces", base, "--out", out), "splice with --method paper"),
         (("splice", "--base", base, "--out", out), "pieces"),
+        (("report", "--tokenizer", base, "--dna", texts / "protein.txt", "--out", tmp_path / "out.json"), "set kind: protein"),
         (("report", "--tokenizer", texts / "english.txt", "--out", out), "json"),
         (("report", "--tokenizer", texts / "english.txt", "--out", tmp_path / "out.json"), "english.txt"),
         (("report", "--tokenizer", broken, "--out", tmp_path / "out.json"), "broken.model"),
@@ -227,3 +245,54 @@ def test_a_read_only_place_is_refused_before_any_work(texts: Path, tmp_path: Pat
     out = tmp_path / "file" / "out"
     assert run("train", "--kind", "dna", "--base", "nowhere", "--input", texts / "a.fa.gz", "--out", out) == 2
     assert "cannot be made" in capsys.readouterr().err
+
+
+def test_law_03_letters_that_the_base_lacks_become_pieces_also_those_of_the_n_ladder(texts: Path, tmp_path: Path) -> None:
+    base = tmp_path / "lower.model"
+    train_sentencepiece_base([line.lower() for line in ENGLISH * 3 + SENTENCES], 340, base)
+    assert "N" not in open_vocabulary(base).pieces()
+    assert run("train", "--kind", "dna", "--base", base, "--input", texts / "a.fa.gz", "--size", 40, "--out", tmp_path / "dna") == 0
+    assert run("splice", "--base", base, "--pieces", tmp_path / "dna", "--out", tmp_path / "full") == 0
+    full, lines = open_vocabulary(tmp_path / "full"), ["NNNNNNNN", *genes(5)]
+    assert encode_batch(load_tokenizer(tmp_path / "full"), lines) == full.native_encode(lines)
+
+
+def test_an_output_folder_that_holds_an_input_is_refused(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, out = write_sentencepiece(tmp_path / "tokenizer.model"), tmp_path / "out"
+    common = ("train", "--kind", "dna", "--base", base, "--size", 20, "--out", out)
+    assert run(*common, "--input", texts / "a.fa.gz") == 0
+    (out / "mine.txt").write_text("ACGT" * 50)
+    assert run(*common, "--input", out / "mine.txt") == 2
+    assert "lies in the output folder" in capsys.readouterr().err and (out / "mine.txt").is_file()
+    assert run("splice", "--base", base, "--pieces", out, "--out", tmp_path / "full") == 0
+    assert run("splice", "--base", tmp_path / "full", "--pieces", out, "--out", tmp_path / "full") == 2
+
+
+def test_damaged_things_are_one_line(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = write_sentencepiece(tmp_path / "tokenizer.model")
+    flipped = bytearray(base.read_bytes())
+    flipped[flipped.find(b"<0x41>") + 1] = ord("1")
+    (tmp_path / "flipped.model").write_bytes(flipped)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    common = ("--input", texts / "a.fa.gz", "--size", 20, "--out", tmp_path / "out")
+    assert run("train", "--kind", "dna", "--base", base, "--input", texts / "a.fa.gz", "--size", 20, "--out", tmp_path / "pieces") == 0
+    manifest = json.loads((tmp_path / "pieces" / "manifest.json").read_text())
+    (tmp_path / "pieces" / "manifest.json").write_text(json.dumps({key: value for key, value in manifest.items() if key != "method"}))
+    cases = [
+        (("train", "--base", tmp_path / "flipped.model", *common), "flipped.model is damaged"),
+        (("train", "--base", tmp_path / "config", *common), "holds no tokenizer"),
+        (("train", "--base", tmp_path / "nowhere.model", *common), "does not exist"),
+        (("train", "--base", base, "--strict", texts / "b.fa.gz", *common), "holds sequences"),
+        (("train", "--base", base, "--kind", "3di", *common), "Leave them out"),
+        (("splice", "--base", base, "--pieces", tmp_path / "pieces", "--out", tmp_path / "out"), "has no 'method'"),
+        (("splice", "--base", base, "--pieces", tmp_path / "pieces", "--template", "alpace", "--out", tmp_path / "out"), "alpaca"),
+        (("report", "--tokenizer", tmp_path / "flipped.model", "--out", tmp_path / "out.json"), "is damaged"),
+        (("report", "--tokenizer", base, "--compare", base, "--out", tmp_path / "out.json"), "compare"),
+    ]
+    for arguments, words in cases:
+        capsys.readouterr()
+        assert run(*arguments) == 2, arguments
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and words in lines[0], (arguments, lines)
+        assert not (tmp_path / "out").exists() and not (tmp_path / "out.json").exists()

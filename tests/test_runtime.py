@@ -277,3 +277,12 @@ def test_single_process_rendezvous_is_set_once(monkeypatch: pytest.MonkeyPatch) 
 def test_version_of_what_is_not_installed_is_said() -> None:
     assert runtime.package_version("no-such-package") == "not installed"
     assert json.dumps(runtime.package_version("numpy")) != '"not installed"'
+
+
+def test_an_input_in_the_output_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "genome.fa").write_text(">a\nACGT\n")
+    for name in (tmp_path / "out" / "genome.fa", tmp_path / "out", str(tmp_path / "out")):
+        with pytest.raises(InputError, match="lies in the output folder"):
+            runtime.check_inputs_outside(tmp_path / "out", [name])
+    runtime.check_inputs_outside(tmp_path / "out", [tmp_path / "genome.fa", None, "org/model"])

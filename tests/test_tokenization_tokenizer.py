@@ -226,7 +226,7 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "write_text", refuse)  # root, who runs tests in containers, may write anywhere
-    with pytest.raises(InputError, match=f"{tmp_path} cannot be written: Permission denied"):
+    with pytest.raises(InputError, match=f"{tmp_path}.* cannot be written: Permission denied"):
         write_tokenizer(spliced("sentencepiece").base.tokenizer(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

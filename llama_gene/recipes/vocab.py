@@ -64,6 +64,7 @@ def run(config: Config) -> Path:
     """Write the tokenizer folder; return it. Nothing is written unless every step succeeds."""
     vocab_train.load(config.alphabets)
     _check(config)
+    _check_files(config)
     assert config.out is not None
     from llama_gene.tokenization.inputs import file_hashes, find_base, find_paths
     from llama_gene.tokenization.report import report
@@ -108,6 +109,18 @@ def _check(config: Config) -> None:
         raise ConfigError("method: unified has steps", "base_inputs alone: its one dictionary holds DNA and English", "Leave steps out")
     for number, step in enumerate(config.steps, start=1):
         vocab_train.check_step(step, f"step {number}")
+
+
+def _check_files(config: Config) -> None:
+    """Raise MissingFileError or InputError for inputs that are not there, are of the wrong kind, or would be replaced by the output."""
+    from llama_gene.data.prompts import chat_template
+    from llama_gene.tokenization.inputs import find_base, find_paths
+
+    chat_template(config.template)
+    read = [path for step in config.steps for path in vocab_train.input_paths(step, config.data_dir)]
+    read += find_paths([*config.base_inputs, *config.dna, *config.protein, *config.english, *config.code], config.data_dir)
+    assert config.out is not None
+    runtime.check_inputs_outside(config.out, [find_base(config.base, config.data_dir) if config.base else None, *read])
 
 
 def _train_base(config: Config, folder: Path) -> Vocabulary:

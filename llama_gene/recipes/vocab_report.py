@@ -52,6 +52,8 @@ def run(config: Config) -> Path:
         raise ConfigError("tokenizer or out is missing", "--tokenizer FOLDER_OR_FILE --out report.json")
     if config.out.suffix != ".json":
         raise ConfigError(f"out is {config.out}", "a file that ends in .json", "Write --out report.json")
+    if config.compare and not (config.base and config.english):
+        raise ConfigError("compare is given without base or english", "both: the curve is drift of English from the base", "Add them")
     from llama_gene.tokenization.inputs import find_base
     from llama_gene.tokenization.report import markdown, report, write_report
 

@@ -47,17 +47,20 @@ def run(config: Config) -> Path:
     """Write the tokenizer folder; return it. Nothing is written unless every step succeeds."""
     if config.out is None:
         raise ConfigError("no out is given", "--out FOLDER")
-    if config.base is None or not config.pieces:
+    if not config.base or not config.pieces:
         raise ConfigError("base or pieces are missing", "--base TOKENIZER --pieces FOLDER [FOLDER ...]")
     load(config.alphabets)
+    from llama_gene.data.prompts import chat_template
     from llama_gene.tokenization.inputs import find_base
     from llama_gene.tokenization.pieces import read_pieces
     from llama_gene.tokenization.report import report
     from llama_gene.tokenization.tokenizer import open_vocabulary
 
     sources = [Path(find_base(name, config.data_dir)) for name in config.pieces]
-    given = [(source, read_pieces(source)) for source in sources]
     base_source = find_base(config.base, config.data_dir)
+    runtime.check_inputs_outside(config.out, [base_source, *sources])
+    chat_template(config.template)  # a name that does not exist is said before the work
+    given = [(source, read_pieces(source)) for source in sources]
     base = open_vocabulary(base_source)
     with runtime.whole_dir(config.out) as folder:
         vocabulary, steps = (base.isolated() if config.isolate else base), earlier_steps(base_source)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
-from llama_gene.errors import ConfigError
+from llama_gene.errors import ConfigError, InputError
 from llama_gene.sequences.alphabet import get_alphabet, load_alphabets, tokens_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 UNIFIED: Literal["unified"] = "unified"
 _DETOUR_ALPHABET = 6  # letters; with 20 there are no early merges that shape everything: protein gained nothing (-0.1 %)
+_LONGEST = 1000  # letters of a piece: a word that is trained on has no more
 _RESERVE_SHARE = 10  # a tenth more pieces than asked for, in case some do not work behind another vocabulary
 
 
@@ -81,6 +82,7 @@ def run(config: Config) -> Path:
     from llama_gene.tokenization.tokenizer import open_vocabulary, vocabulary_fingerprint
 
     source = find_base(config.base, config.data_dir)
+    runtime.check_inputs_outside(config.out, [source, *input_paths(config, config.data_dir)])
     vocabulary = open_vocabulary(source)
     with runtime.whole_dir(config.out) as folder:
         pieces, reserve, facts = learn(vocabulary, config, earlier_kinds(source), config.data_dir, config.seed, _RESERVE_SHARE)
@@ -105,18 +107,37 @@ def check_step(step: Step, where: str) -> None:
     """Raise ConfigError for values that cannot be meant, before any work."""
     alphabet = get_alphabet(step.kind)
     if alphabet.namespace:
+        if step.input or step.strict or step.size not in (Step.size, len(tokens_of(alphabet))):
+            fault = f"{where} ({step.kind}) has input, strict or a size"
+            raise ConfigError(fault, f"none: its {len(tokens_of(alphabet))} letters are its pieces", "Leave them out")
         return
     if not step.input:
         raise ConfigError(f"{where} ({step.kind}) has no input", "files, folders or globs", "Set its input")
-    if step.size < 1 or not 2 <= step.min_length <= step.max_length or step.strict_count < 1 or (step.max_letters or 1) < 1:
+    if (
+        step.size < 1
+        or not 2 <= step.min_length <= step.max_length
+        or step.strict_count < 1
+        or (step.max_letters or 1) < 1
+        or step.max_length > _LONGEST
+    ):
         raise ConfigError(
             f"{where} ({step.kind}): size {step.size}, min_length {step.min_length}, max_length {step.max_length}, "
             f"max_letters {step.max_letters}, strict_count {step.strict_count}",
-            "size at least 1, 2 <= min_length <= max_length, max_letters at least 1 or unset, strict_count at least 1",
+            f"size at least 1, 2 <= min_length <= max_length <= {_LONGEST}, max_letters at least 1 or unset, strict_count at least 1",
         )
     letters = len(alphabet.letters)
     if step.size < letters:
         raise ConfigError(f"{where} ({step.kind}): size {step.size}", f"at least {letters}, the letters of the alphabet", "Raise size")
+
+
+def input_paths(step: Step, data_dir: Path | None) -> list[Path]:
+    """Return every file that a step reads. Raises MissingFileError, and InputError for sequences where English should be."""
+    from llama_gene.tokenization.inputs import find_paths, is_records
+
+    english = find_paths(step.strict, data_dir)
+    if wrong := next((path for path in english if is_records(path)), None):
+        raise InputError(f"strict: {wrong} holds sequences", "English (.txt, .jsonl, .json)", "Name texts")
+    return find_paths(step.input, data_dir) + english
 
 
 def learn(
@@ -248,11 +269,12 @@ def _run_paper(config: Config) -> Path:
     from llama_gene.tokenization.tokenizer import NATIVE_NAME
 
     assert config.out is not None
-    if config.strict:
-        raise ConfigError("strict is given with method: paper", "method: continued", "The papers' method does not look at English")
+    if config.strict or config.base is not None:
+        raise ConfigError("base or strict is given with method: paper", "method: continued", "The papers' method looks at neither")
     if get_alphabet(config.kind).namespace:
         raise ConfigError(f"kind {config.kind} is given with method: paper", "an alphabet of plain letters")
     paths = find_paths(config.input, config.data_dir)
+    runtime.check_inputs_outside(config.out, paths)
     texts, num_read = read(paths, config, config.seed)
     with runtime.whole_dir(config.out) as folder:
         num_chunks = train_paper(texts, config.size, folder / NATIVE_NAME)
@@ -267,8 +289,9 @@ def _run_unified(config: Config) -> Path:
     """Write DNAHLM's tokenizer: one dictionary of DNA and English."""
     from llama_gene.recipes import vocab
 
-    if config.base is not None or config.strict:
-        raise ConfigError("kind: unified has a base or strict", "input alone: one dictionary trained from nothing", "Leave them out")
+    if config.base is not None or config.strict or config.method == "paper" or config.max_letters is not None:
+        fault = "kind: unified has a base, strict, method or max_letters"
+        raise ConfigError(fault, "input alone: one dictionary trained from nothing", "Leave them out")
     return vocab.run(
         vocab.Config(method=UNIFIED, base_size=config.size, base_inputs=config.input, data_dir=config.data_dir, out=config.out)
     )

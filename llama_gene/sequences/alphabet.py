@@ -212,6 +212,8 @@ def _read_entry(entry: Any, where: str) -> Alphabet:
     for key in ("name", "letters"):
         if not entry.get(key):
             raise ConfigError(f"{where} has no {key}", f"{key}: TEXT")
+    if not re.fullmatch(r"[a-z0-9_]+", entry["name"]):
+        raise ConfigError(f"{where}, name: {entry['name']!r}", "a-z, 0-9 and _ only")
     alphabet = Alphabet(**{"gap": "", **entry} if entry.get("namespace") else entry)
     if fault := _contradiction(alphabet):
         raise ConfigError(f"{where}, {fault[0]}", fault[1])

@@ -84,7 +84,7 @@ def train_continued_pieces(
             f"size {size}, min_length {min_length}, max_length {max_length}", "a size of at least 1, and 2 <= min_length <= max_length"
         )
     known = vocabulary.pieces()
-    missing = [letter for letter in sorted(set().union(*words)) if letter not in known]
+    missing = [letter for letter in sorted(set().union(*words, *first)) if letter not in known]
     if len(missing) > size:
         raise InputError(f"{len(missing)} letters of the corpus are not in the base, but size is {size}", "a larger size")
     num_letters = sum(map(len, words))
@@ -149,7 +149,7 @@ class _Training:
         self.chosen: dict[str, int] = {}
         self.num_unreachable = 0
         self.num_forbidden = 0
-        self._base_rank, self._base_pieces = vocabulary.rank, vocabulary.pieces()
+        self._base_rank, self._taken = vocabulary.rank, vocabulary.ids()
         self._rules = rules
 
     def rank(self, left: str, right: str) -> float | None:
@@ -162,7 +162,7 @@ class _Training:
     def take_first(self, pieces: Collection[str], size: int) -> None:
         """Take given pieces (new letters, the N ladder) before anything is learned, as far as `size` allows."""
         for piece in pieces:
-            if len(self.chosen) == size or piece in self.chosen or piece in self._base_pieces or len(piece) > self._rules.max_length:
+            if len(self.chosen) == size or piece in self.chosen or piece in self._taken or len(piece) > self._rules.max_length:
                 continue
             if not self._reachable(piece) or len(piece) == 1:
                 continue
@@ -194,7 +194,7 @@ class _Training:
         if len(piece) < self._rules.min_length or self._rules.forbid(piece):
             self.num_forbidden += 1
             return False
-        return piece not in self._base_pieces and self._reachable(piece)
+        return piece not in self._taken and self._reachable(piece)
 
     def _reachable(self, piece: str) -> bool:
         """Take a piece if its own letters encode to it; return whether they do."""

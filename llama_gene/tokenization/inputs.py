@@ -54,9 +54,14 @@ def read_sequences(path: Path, kind: str) -> Iterator[str]:
         yield from (record.sequence for record in read_records(path, kind))
 
 
+def is_records(path: Path) -> bool:
+    """Return whether a file's name says that it holds sequences (FASTA, FASTQ)."""
+    return _suffix(path) in _RECORD_SUFFIXES
+
+
 def read_texts(path: Path) -> Iterator[str]:
     """Yield the documents of a file: records of FASTA and FASTQ as DNA, everything else as text."""
-    if _suffix(path) in _RECORD_SUFFIXES:
+    if is_records(path):
         yield from (record.sequence for record in read_records(path, "dna"))
     else:
         yield from (text for _, text in read_documents(path))

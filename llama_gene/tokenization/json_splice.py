@@ -73,7 +73,11 @@ class JsonVocabulary:
 
     def _check(self) -> None:
         model = self.content["model"]
-        if model.get("type") != "BPE":
+        added = {token["content"]: token["id"] for token in self.content["added_tokens"]}
+        numbers = {**model.get("vocab", {}), **added}.values() if isinstance(model.get("vocab"), dict) else []
+        if len(set(numbers)) < len(numbers):
+            problem = "gives two tokens one id"
+        elif model.get("type") != "BPE":
             problem = f"is a {model.get('type')} tokenizer"
         elif model.get("continuing_subword_prefix") or model.get("end_of_word_suffix") or model.get("dropout"):
             problem = "marks subwords or drops merges"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llama_gene.errors import InputError
+from llama_gene.errors import InputError, MissingFileError
 from llama_gene.tokenization.bpe import SPACE_MARK, Vocabulary
 from llama_gene.tokenization.pieces import Pieces
 from llama_gene.tokenization.sentencepiece_splice import NORMAL, SentencePieceVocabulary
@@ -44,6 +44,8 @@ def read_scored_pieces(path: Path, facts: dict[str, Any]) -> Pieces:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
+    if not path.is_file():
+        raise MissingFileError(path, "a SentencePiece .model")
     proto: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         proto.ParseFromString(path.read_bytes())

@@ -8,6 +8,8 @@ counted, and the next of the reserve take their places, so that the number of pi
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +71,12 @@ def read_pieces(source: Path) -> Pieces:
     listed = source
     if source.is_dir():
         facts = runtime.read_manifest(source, STAGE)
+        if lacking := [key for key in ("kind", "method", "size") if key not in facts] + ["pieces"] * (
+            facts.get("method") != "paper" and "pieces" not in facts
+        ):
+            raise InputError(f"{source}: its manifest has no '{lacking[0]}'", "a whole pieces folder of `vocab train`", "Train again")
+        if not re.fullmatch(r"\w+", str(facts["kind"])):
+            raise InputError(f"{source}: kind {facts['kind']!r}", "the name of an alphabet", "Train again")
         listed = source / (NATIVE_NAME if facts["method"] == "paper" else PIECES_NAME)
     if listed.suffix == ".model":
         from llama_gene.tokenization.paper_splice import read_scored_pieces
@@ -77,6 +85,8 @@ def read_pieces(source: Path) -> Pieces:
     pieces = _lines(listed)
     if wrong := next((piece for piece in pieces if not facts.get("namespace") and not (piece.isascii() and piece.isalpha())), None):
         raise InputError(f"{listed}: '{wrong}' is not a run of letters", "pieces of A-Z or a-z, no space, no special token", "Remove it")
+    if repeated := next((piece for piece, count in Counter(pieces).items() if count > 1), None):
+        raise InputError(f"{listed}: '{repeated}' is twice in the list", "each piece once", "Remove one")
     if not pieces:
         raise InputError(f"{listed} is empty", "one piece a line", "Check the path")
     if facts and runtime.fingerprint(pieces) != facts["pieces"]:
@@ -90,7 +100,7 @@ def fit_pieces(vocabulary: Vocabulary, given: Pieces, guard: Callable[[str], boo
 
     Raises InputError when the reserve does not suffice.
     """
-    known = vocabulary.pieces()
+    known, taken = vocabulary.pieces(), vocabulary.ids()
     chosen: dict[str, int] = {}
     lost = {"unreachable": 0, "taken": 0, "guarded": 0}
 
@@ -106,13 +116,14 @@ def fit_pieces(vocabulary: Vocabulary, given: Pieces, guard: Callable[[str], boo
         if len(chosen) == wanted:
             break
         num_used += 1
-        if piece in known:
+        if piece in taken:
             lost["taken"] += 1
         elif guard(piece):
             lost["guarded"] += 1
         else:
             chosen[piece] = len(chosen)
-            if reference_encode(piece, rank) != [piece]:
+            spelled = len(piece) == 1 or all(letter in known or letter in chosen for letter in piece)
+            if not spelled or reference_encode(piece, rank) != [piece]:
                 del chosen[piece]
                 lost["unreachable"] += 1
     if len(chosen) < wanted:

@@ -20,6 +20,7 @@ import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -164,7 +165,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
         return
     try:
         content = unpack(content)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error})", "a whole gzip or xz file", "Copy or download it again") from error
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / path.stem
@@ -186,6 +187,14 @@ def _timed(load: Callable[[], PreTrainedTokenizerFast]) -> tuple[PreTrainedToken
 
 def _of_sentencepiece(path: Path, where: Path) -> Subject:
     """Open a SentencePiece model of any kind; `where` is the folder or the file that the user named."""
+    try:
+        return _of_whole_sentencepiece(path, where)
+    except (RuntimeError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{where} is damaged ({reason})", "a whole SentencePiece model", "Copy or download it again") from error
+
+
+def _of_whole_sentencepiece(path: Path, where: Path) -> Subject:
     import sentencepiece
 
     proto, flags = _read_proto(path, where), []
@@ -384,6 +393,8 @@ def _read_ranks(path: Path, where: Path) -> list[tuple[bytes, int]]:
         try:
             encoded, rank = line.split()
             ranks.append((base64.b64decode(encoded, validate=True), int(rank)))
+            if not 0 <= ranks[-1][1] < 1 << 24:
+                raise ValueError("out of range")
         except (ValueError, binascii.Error) as error:
             raise InputError(f"{where}, line {number}: not a rank", "base64 and a number", "Copy or download the file again") from error
     known = {piece for piece, _ in ranks}

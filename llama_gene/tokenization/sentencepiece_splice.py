@@ -65,8 +65,14 @@ class SentencePieceVocabulary:
                 "a tokenizer.model of one of them",
                 "Copy or download it again",
             ) from error
-        _check(proto, str(path))
-        return cls(proto)
+        try:
+            _check(proto, str(path))
+            vocabulary = cls(proto)
+            _ = vocabulary._processor  # it has its own idea of what a whole model is
+        except (RuntimeError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(f"{path} is damaged ({reason})", "a whole SentencePiece model", "Copy or download it again") from error
+        return vocabulary
 
     @property
     def num_ids(self) -> int:

@@ -143,7 +143,7 @@ def _auto_tokenizer(source: Path | str) -> PreTrainedTokenizerFast:
 
     path = Path(source)
     if path.is_dir():
-        if not any((path / name).is_file() for name in (JSON_NAME, "tokenizer_config.json", "vocab.json")):
+        if not any((path / name).is_file() for name in (JSON_NAME, "vocab.json", NATIVE_NAME)):  # a config alone gives an empty one
             raise InputError(f"{path} holds no tokenizer", f"{JSON_NAME} or {NATIVE_NAME}", "Check the path")
     elif not _is_hub_id(source):
         raise InputError(f"{path} does not exist", _EXPECTED, "Check the path")
@@ -170,7 +170,10 @@ def _hub_folder(name: str) -> Path:
 
 
 def _is_hub_id(source: Path | str) -> bool:
-    return isinstance(source, str) and not source.startswith((".", "/", "~")) and source.count("/") <= 1
+    """Return whether a name may be one of the hub: ORGANISATION/MODEL, and no file's name."""
+    if not isinstance(source, str) or not source or source.startswith((".", "/", "~")):
+        return False
+    return source.count("/") <= 1 and not source.endswith((".model", ".json", ".tiktoken", ".gz"))
 
 
 def _no_hub(source: Path | str, error: Exception) -> InputError:
@@ -198,7 +201,7 @@ def _check_ids(folder: Path, content: dict[str, Any] | None, ours: Mapping[str, 
     """Raise InputError where a tokenizer.json gives a piece or added token another id than the tokenizer.model beside it."""
     if content is None:
         return
-    theirs = {**content["model"]["vocab"], **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
+    theirs = {**content["model"]["vocab"], **{token["content"]: token["id"] for token in content.get("added_tokens") or []}}
     for name in [*theirs, *ours]:
         if ours.get(name) != theirs.get(name):
             raise InputError(
