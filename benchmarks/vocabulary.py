@@ -263,9 +263,9 @@ class Commands:
     def curve(self, english: Path) -> Path:
         """Train the protein step more or less strictly, and report all of them on the same texts."""
         seen = str(self.texts / "english")
-        variants: dict[str, tuple[str, ...]] = {"default_2": ()}
-        variants |= {f"strict_{count}": ("--strict", seen, "--strict_count", str(count)) for count in (10, 3)}
-        variants |= {"strict_1": ("--strict", seen), "short_3": ("--strict", seen, "--min_length", "3"), "short_4": ("--min_length", "4")}
+        variants: dict[str, tuple[str, ...]] = {"default_2": (), "strict_2": ()}  # these two are there already
+        variants |= {f"seen_{count}_times": ("--strict", seen, "--strict_count", str(count)) for count in (10, 3)}
+        variants |= {"strict_from_3_letters": ("--strict", seen, "--min_length", "3"), "from_4_letters": ("--min_length", "4")}
         first, folders = str(self.folder / "default_1"), []
         for name, mode in variants.items():
             common = ("--kind", "protein", "--base", first, "--input", str(self.texts / "protein.fa"), "--size", str(SIZE))

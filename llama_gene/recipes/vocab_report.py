@@ -64,8 +64,9 @@ def run(config: Config) -> Path:
     standalone: dict[str, Any] = {"standalone_dna": found(config.standalone_dna), "standalone_protein": found(config.standalone_protein)}
     base = found(config.base)
     numbers = report(find_base(config.tokenizer, config.data_dir), base, **texts, **standalone, seed=config.seed)
-    others = {name: report(find_base(name, config.data_dir), base, **texts, **standalone, seed=config.seed) for name in config.compare}
-    write_report(numbers, config.out, {config.tokenizer: numbers, **others} if others else None)
+    others = [report(find_base(name, config.data_dir), base, **texts, **standalone, seed=config.seed) for name in config.compare]
+    names = unique_names([Path(config.tokenizer), *(Path(name) for name in config.compare)])
+    write_report(numbers, config.out, dict(zip(names, [numbers, *others], strict=True)) if others else None)
     print(markdown(numbers))
     runtime.get_logger().info("vocab report: %s", config.out)
     return config.out
