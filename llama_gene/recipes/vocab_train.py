@@ -44,7 +44,7 @@ class Step:
     strict_dna: Literal["spare", "forbid"] = "spare"
     """Strings of DNA letters alone ("CGA") that occur in the English: spare them, for DNA's sake, or forbid them, for zero drift."""
     detours: bool = True
-    """DNA, RNA: leave early pieces out where that compresses better in the end (from 2 million letters on); false: plain BPE."""
+    """DNA, RNA: leave early pieces out where that compresses better in the end (from 4 million letters on); false: plain BPE."""
 
 
 @dataclass

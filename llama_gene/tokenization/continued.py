@@ -12,7 +12,7 @@ vocabulary.
 
 *Detours.* BPE takes the most frequent pair. The first few dozen merges of a small alphabet are near ties and shape all that follow, so
 leaving one of them out can give fewer tokens in the end. With a corpus of at least DETOUR_LETTERS each early piece is left out in turn
-of a small training on a sample; what saves tokens there, and again with all pieces on a larger sample, stays out. The gain is a few
+of a small training on a sample; what saves tokens there, and again with all pieces on other words, stays out. The gain is a few
 tenths of a percent of bases per token, also on species never seen (docs/vocabulary.md). Without it (`detours=False`) the merges are
 those of `tokenizers`' BpeTrainer.
 """
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 WORD_LETTERS = 1000  # base tokenizers are fastest on words of about this length; one cut in 1,000 letters changes < 0.1 % of the pairs
 N_LADDER = tuple("N" * 2**power for power in range(1, 7))  # NN ... N x 64: a run of 1,000 N is 16 tokens then, not 500
-DETOUR_LETTERS = 2_000_000  # the sample on which early pieces are left out in turn
-DETOUR_SIZE = 2000  # pieces of a training on the sample
-DETOUR_PIECES = 40  # early pieces that are looked at
-CHECK_LETTERS = 5_000_000  # what was found must prove itself with all pieces on a larger sample
+DETOUR_LETTERS = 4_000_000  # the sample on which early pieces are left out in turn
+DETOUR_SIZE = 5000  # pieces of a training on the sample
+DETOUR_PIECES = 30  # early pieces that are looked at
+CHECK_LETTERS = 10_000_000  # what was found must prove itself with all pieces on other, more words
 DETOUR_GAIN = 0.0002  # share of the tokens that leaving a piece out must save
 _NEW_RANK = 1e12  # behind any base rank or score
 
@@ -99,9 +99,9 @@ def train_continued_pieces(
 
     left_out: list[str] = []
     if detours and num_letters >= DETOUR_LETTERS:
-        small, large = (_sample(symbols, num_letters, letters) for letters in (DETOUR_LETTERS, CHECK_LETTERS))
+        small, large = _sample(symbols, num_letters, DETOUR_LETTERS), _sample(symbols, num_letters, CHECK_LETTERS, other=True)
         found = _find_detours(lambda some: train(small, min(size, DETOUR_SIZE), some), len(first) + len(missing), progress)
-        candidates: list[tuple[str, ...]] = sorted({(), tuple(found[:1]), tuple(found)}, key=len)
+        candidates: list[tuple[str, ...]] = sorted({(), tuple(found)}, key=len)
         left_out = list(min(candidates, key=lambda some: train(large, size, tuple(some)).num_tokens()))
     del words
     training = train(symbols, size + reserve, frozenset(left_out), progress)
@@ -213,10 +213,10 @@ class _Training:
         return self.symbol_of[piece]
 
 
-def _sample(symbols: Int32, num_letters: int, wanted: int) -> Int32:
-    """Return words with about `wanted` letters, taken evenly from all of the corpus."""
+def _sample(symbols: Int32, num_letters: int, wanted: int, other: bool = False) -> Int32:
+    """Return words with about `wanted` letters, taken evenly from all of the corpus; `other` words, where there are enough."""
     step = max(1, num_letters // wanted)
-    return np.concatenate(np.split(symbols, np.flatnonzero(symbols < 0) + 1)[:-1][::step])
+    return np.concatenate(np.split(symbols, np.flatnonzero(symbols < 0) + 1)[:-1][step // 2 if other else 0 :: step])
 
 
 def _find_detours(train: Callable[[Collection[str]], _Training], start: int, progress: bool) -> list[str]:
