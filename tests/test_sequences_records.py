@@ -8,6 +8,9 @@ import json
 import lzma
 import shutil
 import subprocess
+import sys
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,3 +142,77 @@ def test_paths_are_sorted_and_unique_and_manifests_are_left_out(tmp_path: Path) 
     assert names == ["a.fa", "b.fa", "sub/c.fa"]
     with pytest.raises(MissingFileError):
         expand_paths([folder / "*.gz"])
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_standard_input_reads_as_a_file_whatever_its_compression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: Callable[[bytes], bytes]
+) -> None:
+    path = write(tmp_path / "no_suffix", compress(FASTA))
+    with path.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert list(read_records("-")) == [Record("chr1", "first one", "ACGTACGN"), Record("chr2", "", "TT")]
+        stdin.seek(0)  # would fail had the reader closed it
+        assert len(list(read_records(Path("-")))) == 2
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
+def test_zstd_on_standard_input_reads_through_a_pipe(tmp_path: Path) -> None:
+    packed = subprocess.run(["zstd", "-q", "-c", str(write(tmp_path / "g.fa", FASTA))], check=True, capture_output=True).stdout
+    code = "from llama_gene.sequences.records import read_records; print([record.sequence for record in read_records('-')])"
+    done = subprocess.run([sys.executable, "-c", code], input=packed, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "['ACGTACGN', 'TT']"
+
+
+def test_a_fault_on_standard_input_names_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with write(tmp_path / "p", ">a x\nACGT\n>b y\nACE\n").open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        with pytest.raises(InputError, match="standard input, record 'b': 'E' is not a DNA letter"):
+            list(read_records("-", "dna"))
+    with write(tmp_path / "q", gzip.compress(FASTA * 100)[:-9]).open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        with pytest.raises(InputError, match="standard input cannot be decompressed"):
+            list(read_records("-"))
+
+
+def test_repeated_ids_and_empty_records_are_counted_or_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.fa", ">a\nAC\n>b\n>a other\nGT\n>a\nAC\n")
+    counts: Counter[str] = Counter()
+    assert [record.id for record in read_records(path, counts=counts)] == ["a", "b", "a", "a"]
+    assert counts == {"records": 4, "duplicate_ids": 2, "empty_records": 1}
+    with pytest.raises(InputError, match="g.fa: two records are named 'a'"):
+        list(read_records(path, unique_ids=True))
+
+
+def test_a_record_over_the_limit_is_refused_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.fa", ">a\nACGT\n>b long\nACG\nTAC\n")
+    assert len(list(read_records(path, max_record_length=6))) == 2
+    with pytest.raises(InputError, match="g.fa, record 'b' has 6 letters; expected at most 5"):
+        list(read_records(path, max_record_length=5))
+
+
+def test_an_overlong_record_is_refused_before_it_is_held_whole(tmp_path: Path) -> None:
+    lines_of_a_megabyte = ("A" * 60 + "\n") * 17_000
+    path = tmp_path / "g.fa.gz"
+    with gzip.open(path, "wt", compresslevel=1) as handle:
+        handle.write(">a\nACGT\n>endless one\n")
+        for _ in range(40):
+            handle.write(lines_of_a_megabyte)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="g.fa.gz, record 'endless' has more than 1,000,000 letters"):
+            list(read_records(path, max_record_length=1_000_000))
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # 40 MB had the record been read to its end
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_fastq_is_no_long_record(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.fq", "@r\nACGT\n+\n>III\n" * 200_000)
+    assert sum(1 for _ in read_records(path, max_record_length=4)) == 200_000
+
+
+def test_a_comment_may_stand_before_the_records_but_not_hide_letters_among_them(tmp_path: Path) -> None:
+    assert next(read_records(write(tmp_path / "g.fa", "# a comment\n>a\nACGT\n"))).sequence == "ACGT"
+    with pytest.raises(InputError, match="h.fa: a line that begins with '#' among the records"):
+        list(read_records(write(tmp_path / "h.fa", "# a comment\n>a\nACGT\n #CGT\n")))
