@@ -98,7 +98,7 @@ def test_a_reserve_continues_the_list() -> None:
 
 
 def test_detours_are_taken_only_where_they_save_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("DETOUR_LETTERS", 20_000), ("CHECK_LETTERS", 30_000), ("DETOUR_SIZE", 60), ("DETOUR_GAIN", 0.0)):
+    for name, value in (("DETOUR_LETTERS", 40_000), ("CHECK_LETTERS", 40_000), ("DETOUR_SIZE", 60), ("DETOUR_GAIN", 0.0)):
         monkeypatch.setattr(continued, name, value)
     texts = genes(300)
     with_detours = train_continued_pieces(LettersVocabulary(), texts, 100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SPACE_MARK = "\u2581"  # SentencePiece's visible space
 
 Rank = Callable[[str, str], float | None]
+_BEHIND = 1e12  # behind any rank or score of a base
 
 
 class Vocabulary(Protocol):
@@ -88,6 +89,23 @@ def reference_encode(word: str, rank: Rank) -> list[str]:
             break
         pieces[where : where + 2] = [pieces[where] + pieces[where + 1]]
     return pieces
+
+
+def rank_behind(base: Rank, chosen: Mapping[str, int]) -> Rank:
+    """Return the priority of merges where new pieces stand behind a base, in the order of their numbers; `chosen` may grow meanwhile.
+
+    >>> rank = rank_behind(lambda left, right: 5.0 if left + right == "AC" else None, {"AC": 0, "ACG": 1})
+    >>> rank("A", "C"), rank("AC", "G"), rank("A", "CG")
+    (5.0, 1000000000001.0, 1000000000001.0)
+    """
+
+    def rank(left: str, right: str) -> float | None:
+        found = base(left, right)
+        if found is None and (new := chosen.get(left + right)) is not None:
+            return _BEHIND + new
+        return found
+
+    return rank
 
 
 def merge_list(pieces: Iterable[str], known: Container[str]) -> list[tuple[str, str]]:

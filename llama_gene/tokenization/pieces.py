@@ -17,13 +17,12 @@ from typing import Any
 
 from llama_gene import runtime
 from llama_gene.errors import InputError, MissingFileError
-from llama_gene.tokenization.bpe import Vocabulary, reference_encode
+from llama_gene.tokenization.bpe import Vocabulary, rank_behind, reference_encode
 from llama_gene.tokenization.tokenizer import NATIVE_NAME
 
 PIECES_NAME = "pieces.txt"
 RESERVE_NAME = "reserve.txt"
 STAGE = "vocab train"
-_NEW_RANK = 1e12  # behind any base rank or score
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,7 @@ def fit_pieces(vocabulary: Vocabulary, given: Pieces, guard: Callable[[str], boo
     chosen: dict[str, int] = {}
     lost = {"unreachable": 0, "taken": 0, "guarded": 0}
 
-    def rank(left: str, right: str) -> float | None:
-        found = vocabulary.rank(left, right)
-        if found is None and (new := chosen.get(left + right)) is not None:
-            return _NEW_RANK + new
-        return found
-
+    rank = rank_behind(vocabulary.rank, chosen)
     wanted = len(given.pieces)
     num_used = 0
     for piece in (*given.pieces, *given.reserve):
