@@ -30,7 +30,8 @@ from typing import Any, get_args
 import torch
 
 from llama_gene import runtime
-from llama_gene.data.corpus import Source, read_corpus
+from llama_gene.data.corpus import read_corpus
+from llama_gene.data.settings import Source
 from llama_gene.inference.perplexity import bits_per_letter
 from llama_gene.models.adapters import load_model
 from llama_gene.models.build import load_base
@@ -80,7 +81,7 @@ def make_base(asked: argparse.Namespace, folder: Path) -> Path:
     sources += [Source("dna", inputs=[YEAST], split="valid", max_letters=asked.letters)]
     sources += [Source("english", inputs=ENGLISH, max_letters=asked.letters)]
     corpus.run(corpus.Config(sources=sources, data_dir=asked.data, output_dir=folder / "corpus"))
-    english = [str(folder / "corpus" / "english.train.jsonl")]
+    english = [str(folder / "corpus" / "english.train")]
     vocab.run(vocab.Config(base_size=BASE_VOCAB, base_inputs=english, out=folder / "english"))
     rows = pack_rows("english", folder, folder / "english", folder / "english_rows")
     train = settings(asked.base_steps, BASE_RATE, seed=0)
@@ -194,7 +195,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="embedding_init_") as name, contextlib.redirect_stdout(sys.stderr):
         folder = Path(name)
         base = make_base(asked, folder)
-        step = vocab.Step(kind="dna", input=[str(folder / "corpus" / "dna.train.jsonl")], size=asked.pieces)
+        step = vocab.Step(kind="dna", input=[str(folder / "corpus" / "dna.train")], size=asked.pieces)
         vocab.run(vocab.Config(base=str(base), steps=[step], out=folder / "spliced"))
         rows = pack_rows("dna", folder, folder / "spliced", folder / "rows")
         documents = held_out(folder, asked.documents)

@@ -15,7 +15,7 @@ from typing import NoReturn
 from llama_gene import errors, runtime
 
 STAGES = {
-    "corpus": "FASTA, FASTQ and text -> documents per language",
+    "corpus": "genomes, proteins and text -> documents per language, held-out ones apart",
     "vocab": "documents -> DNA and protein pieces -> tokenizer spliced into the base's",
     "pack": "documents + tokenizer -> packed token rows",
     "pretrain": "base model + rows -> adapter (or a model from scratch); many processes: deepspeed launch/pretrain.py",
@@ -30,6 +30,7 @@ STAGES = {
     "doctor": "what this machine has, and what will not work on it",
 }
 PARTS = {
+    "corpus audit": "any existing split -> its leaks between train, dev and test",
     "vocab train": "sequences -> gene pieces",
     "vocab splice": "a base + pieces -> a tokenizer folder",
     "vocab report": "what any tokenizer makes of DNA, protein and English",

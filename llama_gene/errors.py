@@ -24,6 +24,9 @@ class LlamaGeneError(Exception):
         self.action = action
         super().__init__(found, expected, action)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.found, self.expected, self.action)  # children have other arguments; workers send errors home
+
     def __str__(self) -> str:
         message = self.found
         if self.expected:
@@ -54,6 +57,13 @@ class MismatchError(LlamaGeneError, ValueError):
 
 class MachineError(LlamaGeneError, RuntimeError):
     """This machine lacks something that the step needs (compiler, disk, GPU, network)."""
+
+
+def _rebuild(kind: type[LlamaGeneError], found: str, expected: str, action: str) -> LlamaGeneError:
+    """Return an error as it was before it was pickled."""
+    error = kind.__new__(kind)
+    LlamaGeneError.__init__(error, found, expected, action)
+    return error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ class Route:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of three languages."""
-    from llama_gene.data.corpus import CutPolicy, Source
+    from llama_gene.data.settings import CutPolicy, Source, SplitPolicy
     from llama_gene.recipes.corpus import Config, run
 
     folder = tmp_path_factory.mktemp("route")
@@ -52,8 +52,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Source("protein", inputs=[str(folder / "proteome.fa")]),
         Source("english", inputs=[str(folder / "english.jsonl")]),
     ]
-    policy = CutPolicy(min_fragment=60, max_fragment=200, valid_fraction=0.15)
-    return run(Config(sources=sources, cut=policy, output_dir=folder / "1_corpus"))
+    cut, split = CutPolicy(min_fragment=60, max_fragment=200), SplitPolicy(valid_fraction=0.15)
+    run(Config(sources=sources, cut=cut, split=split, output_dir=folder / "1_corpus"))
+    return folder / "1_corpus"
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +68,7 @@ def tokenizer_dir(corpus: Path, base: Path) -> Path:
     """The base's tokenizer with DNA and protein pieces."""
     from llama_gene.recipes.vocab import Config, Step, run
 
-    steps = [Step(kind, [str(corpus / f"{kind}.train.jsonl")], size=96) for kind in ("dna", "protein")]
+    steps = [Step(kind, [str(corpus / f"{kind}.train")], size=96) for kind in ("dna", "protein")]
     return run(Config(base=str(base), steps=steps, out=corpus.parent / "2_vocab"))
 
 
@@ -133,7 +134,7 @@ def make_base(corpus: Path, folder: Path, tied: bool, family: str = "llama") -> 
     name = f"{family}_tied" if tied else family
     tokenizer = folder / "0_tokenizer"
     if not tokenizer.is_dir():
-        vocab.run(vocab.Config(base_size=400, base_inputs=[str(corpus / "english.train.jsonl")], out=tokenizer))
+        vocab.run(vocab.Config(base_size=400, base_inputs=[str(corpus / "english.train")], out=tokenizer))
         pack.run(pack.Config(corpus=corpus, tokenizer=str(tokenizer), languages=["english"], row_length=64, output_dir=folder / "0_rows"))
     shape = Architecture(family=family, width=32, layers=2, heads=4, max_length=1024, tie_embeddings=tied)  # type: ignore[arg-type]
     config = pretrain.Config(rows=folder / "0_rows", architecture=shape, train=tiny_training(30), output_dir=folder / f"0_{name}")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from llama_gene import cli
-from llama_gene.data.corpus import CutPolicy, Source
+from llama_gene.data.settings import CutPolicy, Source
 from llama_gene.recipes import corpus, instruct, pack
 from tests.tiny_models import PIECES, save_adapter, save_model, tiny_llama, tiny_tokenizer
 
@@ -146,7 +146,7 @@ TABLE = [
     Bad("negative limit", CORPUS + " [{{language: dna, inputs: [{w}/good.fa], max_letters: -1}}]", "max_letters of 'dna' is -1"),
     Bad("no inputs", CORPUS + " [{{language: dna}}]", "the source of 'dna' has no inputs"),
     Bad("negative fragment", "corpus" + OUT + CONFIG + " --cut.min_fragment -5", "cut.min_fragment is -5", ONE_SOURCE),
-    Bad("held out more than all", "corpus" + OUT + CONFIG + " --cut.valid_fraction 1.5", "cut.valid_fraction is 1.5", ONE_SOURCE),
+    Bad("held out more than all", "corpus" + OUT + CONFIG + " --split.valid_fraction 1.5", "split.valid_fraction is 1.5", ONE_SOURCE),
     Bad("nothing left", "corpus" + OUT + CONFIG + " --cut.min_fragment 5000 --cut.max_fragment 6000", "no training document is left", ONE_SOURCE),
     # output folders
     Bad("a user's folder", "corpus --output_dir {w}/mine" + CONFIG, "mine holds files and is not an earlier output", ONE_SOURCE),

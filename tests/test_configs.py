@@ -56,7 +56,7 @@ def outputs_and_inputs(folder: str) -> tuple[set[str], set[str]]:
     keys = ("rows", "corpus", "tokenizer", "model", "instructions", "replay", "base_inputs")
     values = [getattr(config, key, None) for config in configs for key in keys]
     names = [str(name) for value in values if value for name in (value if isinstance(value, list) else [value])]
-    return written, {name.rsplit("/", 1)[0] if name.endswith(".jsonl") else name for name in names}
+    return written, {name.rsplit("/", 1)[0] if name.endswith((".train", ".valid")) else name for name in names}
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=str)

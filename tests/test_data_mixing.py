@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_gene.data.mixing import WINDOW, mixture_index
+from llama_gene.data.mixing import WINDOW, mixture_index, row_shares
 from llama_gene.errors import ConfigError
 
 ROWS = {"dna": 700, "protein": 90, "english": 40}
@@ -101,3 +102,42 @@ def test_shares_that_say_nothing_are_refused(shares: dict[str, float], message: 
 def test_a_share_of_an_empty_language_is_refused() -> None:
     with pytest.raises(ConfigError, match="the row set 'dna' is empty"):
         mixture_index({"dna": 0}, {"dna": 1}, 10, seed=0)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+@pytest.mark.parametrize("unit", ["tokens", "bytes"])
+def test_the_share_of_tokens_or_bytes_is_within_one_percent_for_any_number_of_processes(unit: str, processes: int) -> None:
+    """Rows of unequal fill, as best_fit leaves them; a step has 4 rows a process."""
+    rng = random.Random(1)
+    fills = {"dna": (400, 512), "protein": (150, 512), "english": (505, 512)}
+    letters = {"dna": 5.8, "protein": 1.9, "english": 4.1}
+    tokens = {language: [rng.randint(*fills[language]) for _ in range(number)] for language, number in ROWS.items()}
+    sizes = {
+        language: [count * letters[language] * rng.uniform(0.95, 1.05) if unit == "bytes" else count for count in rows]
+        for language, rows in tokens.items()
+    }
+    means = {language: sum(rows) / len(rows) for language, rows in sizes.items()}
+    shares = row_shares({"dna": 45, "protein": 45, "english": 10}, means)
+    places = mixture_index(ROWS, shares, 700 * 4 * processes, seed=5)
+    seen: Counter[str] = Counter()
+    for language, number in places:
+        seen[language] += sizes[language][number]
+    for language, share in {"dna": 0.45, "protein": 0.45, "english": 0.1}.items():
+        assert abs(seen[language] / seen.total() - share) < 0.01
+
+
+def test_equal_shares_of_bytes_give_the_language_with_shorter_text_more_rows() -> None:
+    """DNAHLM mixes DNA and English 1:1 by bytes; a row of 512 tokens holds 2,970 bytes of one, 2,100 of the other."""
+    shares = row_shares({"dna": 1, "english": 1}, {"dna": 2970.0, "english": 2100.0})
+    counts = Counter(language for language, _ in mixture_index({"dna": 9, "english": 9}, shares, 5070, seed=0))
+    assert counts == {"dna": 2100, "english": 2970}
+
+
+def test_shares_in_rows_of_equal_size_are_the_shares() -> None:
+    assert row_shares({"dna": 3, "english": 1}, {"dna": 512.0, "english": 512.0}) == {"dna": 0.75, "english": 0.25}
+
+
+def test_wrong_shares_are_left_for_the_index_to_name() -> None:
+    for wrong in ({"dna": -1.0}, {"protien": 1.0}, {"dna": 0.0}, {"dna": float("inf")}, {"dna": float("nan")}, {}):
+        with pytest.raises(ConfigError):
+            mixture_index(ROWS, row_shares(wrong, {"dna": 512.0, "protein": 512.0}), 10, seed=0)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_gene.data.packing import IGNORED, expand_row, pack_documents, pack_examples
+from llama_gene.data import packing
+from llama_gene.data.packing import IGNORED, RowPacker, expand_row, pack_documents, pack_examples
 from llama_gene.errors import ConfigError
 
 token_lists = st.lists(st.integers(0, 99), max_size=30)
@@ -54,6 +58,69 @@ def test_the_segments_of_the_rows_are_the_documents(documents: list[list[int]], 
 def test_a_row_without_room_for_a_target_is_refused(row_length: int) -> None:
     with pytest.raises(ConfigError, match=f"row_length is {row_length}; expected at least 2 tokens"):
         list(pack_documents([[1, 2]], row_length))
+
+
+def test_best_fit_puts_the_longest_first_and_each_where_least_is_left() -> None:
+    rows = list(pack_documents([[1] * 3, [2] * 6, [3] * 5, [4] * 2, [5] * 4], row_length=10, packing="best_fit"))
+    assert [row["lengths"] for row in rows] == [[6, 4], [5, 3, 2]]
+    assert rows[0]["input_ids"] == [2] * 6 + [5] * 4
+
+
+def test_best_fit_cuts_a_document_that_is_longer_than_a_row() -> None:
+    rows = list(pack_documents([list(range(11)), [99]], row_length=4, packing="best_fit"))
+    assert [row["input_ids"] for row in rows] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 99]]
+    assert [row["lengths"] for row in rows] == [[4], [4], [3, 1]]
+
+
+@given(st.lists(token_lists, max_size=30), st.integers(2, 40))
+def test_best_fit_keeps_each_document_that_fits_whole_and_once(documents: list[list[int]], row_length: int) -> None:
+    rows = list(pack_documents(documents, row_length, "best_fit"))
+    found: Counter[tuple[int, ...]] = Counter()
+    for row in rows:
+        start = 0
+        for length in row["lengths"]:
+            found[tuple(row["input_ids"][start : start + length])] += 1
+            start += length
+        assert start == len(row["input_ids"]) <= row_length
+    pieces = (document[start : start + row_length] for document in documents for start in range(0, len(document), row_length))
+    assert found == Counter(map(tuple, pieces))
+    if documents:  # first fit leaves no two rows that would go into one
+        lengths = sorted(len(row["input_ids"]) for row in rows)
+        assert len(lengths) < 2 or lengths[0] + lengths[1] > row_length
+
+
+@given(st.lists(token_lists, max_size=30), st.integers(2, 40), st.sampled_from(["concatenate", "best_fit"]), st.integers(1, 60))
+def test_every_token_and_every_unused_place_is_counted(
+    documents: list[list[int]], row_length: int, kind: packing.Packing, window: int
+) -> None:
+    """In windows small enough that there are several."""
+    packer = RowPacker(row_length, kind)
+    whole, packing.WINDOW_TOKENS = packing.WINDOW_TOKENS, window
+    try:
+        rows = list(packer.pack([[np.array(document, np.int32) for document in documents]]))
+    finally:
+        packing.WINDOW_TOKENS = whole
+    counts = packer.counts
+    assert counts.documents == sum(bool(document) for document in documents)
+    assert counts.tokens == sum(map(len, documents)) == sum(len(batch.ids) for batch in rows)
+    assert counts.rows == sum(len(batch.row_ends) for batch in rows)
+    assert counts.unused_tokens == counts.rows * row_length - counts.tokens
+    where: dict[int, set[int]] = {}
+    if kind == "concatenate":
+        position = 0
+        for number, document in enumerate(documents):
+            for place in range(len(document)):
+                where.setdefault(number, set()).add((position + place) // row_length)
+            position += len(document)
+        assert counts.cut_documents == sum(len(found) > 1 for found in where.values())
+        assert [token for batch in rows for token in batch.ids.tolist()] == [token for document in documents for token in document]
+    else:
+        assert counts.cut_documents == sum(len(document) > row_length for document in documents)
+
+
+def test_another_packing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="packing is 'tight'; expected concatenate or best_fit"):
+        list(pack_documents([[1, 2]], 8, "tight"))  # type: ignore[arg-type]
 
 
 def test_examples_are_never_cut_and_fill_gaps() -> None:

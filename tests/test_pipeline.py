@@ -99,7 +99,7 @@ def test_a_fresh_process_loads_the_export_with_no_flag_and_answers_as_we_do(expo
 @pytest.fixture(scope="module")
 def other_tokenizer(route: Route, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same base with fewer DNA pieces: a tokenizer that loads and works, and means other things by the same ids."""
-    steps = [vocab.Step(kind, [str(route.corpus / f"{kind}.train.jsonl")], size=size) for kind, size in (("dna", 90), ("protein", 102))]
+    steps = [vocab.Step(kind, [str(route.corpus / f"{kind}.train")], size=size) for kind, size in (("dna", 90), ("protein", 102))]
     return vocab.run(vocab.Config(base=str(route.base), steps=steps, out=tmp_path_factory.mktemp("other") / "tokenizer"))
 
 

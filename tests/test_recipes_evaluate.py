@@ -15,6 +15,7 @@ from llama_gene.data.prompts import encode_prompt, render_user
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.recipes.evaluate import Config, run
 from llama_gene.tokenization.tokenizer import load_tokenizer
+from tests.fixtures.documents import write_documents
 from tests.tiny_models import save_adapter
 
 FAMILIES: dict[str, tuple[list[str], list[str]]] = {
@@ -55,15 +56,9 @@ def write_instructions(folder: Path, long_rows: int = 0) -> Path:
 
 
 def write_corpus(folder: Path) -> Path:
-    folder.mkdir()
     texts = {"dna": "ACGT" * 20, "protein": "MKVLA" * 9, "english": "Genes are read."}
-    for name, text in texts.items():
-        rows = [json.dumps({"id": f"{name}{i}", "text": text + text[:i]}) for i in range(5)]
-        (folder / f"{name}.valid.jsonl").write_text("\n".join(rows) + "\n")
-    languages: dict[str, Any] = {name: {"kind": name, "documents": {"train": 9, "valid": 5}} for name in texts}
-    languages["rna"] = {"kind": "rna", "documents": {"train": 9}}
-    runtime.write_manifest(folder, "corpus", {}, languages=languages)
-    return folder
+    languages = {name: {"train": [[text]], "valid": [[text + text[:i] for i in range(5)]]} for name, text in texts.items()}
+    return write_documents(folder, {**languages, "rna": {"train": [["ACGU"]]}})
 
 
 @pytest.fixture(scope="module")

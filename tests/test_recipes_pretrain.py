@@ -174,13 +174,8 @@ def test_a_model_of_the_hubs_own_prompt_gets_ours(route: Route, tmp_path: Path) 
     config = runtime.read_json(folder / "tokenizer_config.json")
     runtime.write_json(folder / "tokenizer_config.json", {**config, "chat_template": "{{ 'another prompt' }}"})
     (folder / "chat_template.jinja").unlink(missing_ok=True)
-    rows = Path(shutil.copytree(route.rows, tmp_path / "rows"))
+    rows = Path(shutil.copytree(route.corpus.parent / "0_rows", tmp_path / "rows"))
     change_manifest(rows, tokenizer=str(folder), vocabulary=vocabulary_fingerprint(load_tokenizer(folder)))
-    for name in ("dna", "protein"):
-        shutil.rmtree(rows / f"{name}.train")
-    languages = {"english": runtime.read_manifest(rows)["languages"]["english"]}
-    change_manifest(rows, languages=languages)
-    shutil.copytree(route.corpus.parent / "0_rows" / "english.train", rows / "english.train", dirs_exist_ok=True)
     adapter = run(Config(rows=rows, base=str(folder), lora=LoraSettings(rank=2), train=tiny_training(1), output_dir=tmp_path / "adapter"))
     assert AutoTokenizer.from_pretrained(adapter).chat_template == chat_template()
 
@@ -251,7 +246,9 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(
     if change == "learning_rate":
         config.train.learning_rate = 1e-3
     elif change == "rows":  # other text under the same path and tokenizer
-        shutil.copyfile(rows / "dna.train" / "rows.arrow", rows / "english.train" / "rows.arrow")
+        manifest = runtime.read_json(rows / "manifest.json")
+        manifest["languages"]["english"]["train"] = manifest["languages"]["dna"]["train"]
+        runtime.write_json(rows / "manifest.json", manifest)
     elif change == "base":
         model = load_base(base)
         with torch.no_grad():

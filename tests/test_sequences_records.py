@@ -1,4 +1,4 @@
-"""Readers: FASTA, FASTQ, English, tables, paths."""
+"""Readers: FASTA, FASTQ, English, tables."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import dnaio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llama_gene.errors import InputError, MissingFileError
-from llama_gene.sequences.records import Record, expand_paths, read_documents, read_records, read_table
+from llama_gene.sequences.records import Record, read_documents, read_records, read_table
 
+BLOCKS = (8_192, 1 << 17, 1 << 20)  # bytes that Python's text layer, dnaio's FASTQ parser and our own buffer read at once
 FASTA = b">chr1 first one\nACGT\nacgn\n>chr2\r\nTT\r\n"
 
 
@@ -133,17 +136,6 @@ def test_table_faults_say_what_to_do(tmp_path: Path) -> None:
         read_table(write(tmp_path / "u.csv", "label\n"), ["label"])
 
 
-def test_paths_are_sorted_and_unique_and_manifests_are_left_out(tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    (folder / "sub").mkdir(parents=True)
-    for name in ("b.fa", "a.fa", "sub/c.fa", "manifest.json", ".hidden"):
-        write(folder / name, "x")
-    names = [path.relative_to(folder).as_posix() for path in expand_paths([folder, folder / "a.fa", str(folder / "*.fa")])]
-    assert names == ["a.fa", "b.fa", "sub/c.fa"]
-    with pytest.raises(MissingFileError):
-        expand_paths([folder / "*.gz"])
-
-
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
 def test_standard_input_reads_as_a_file_whatever_its_compression(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: Callable[[bytes], bytes]
@@ -173,15 +165,6 @@ def test_a_fault_on_standard_input_names_the_record(tmp_path: Path, monkeypatch:
         monkeypatch.setattr("sys.stdin", stdin)
         with pytest.raises(InputError, match="standard input cannot be decompressed"):
             list(read_records("-"))
-
-
-def test_repeated_ids_and_empty_records_are_counted_or_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "g.fa", ">a\nAC\n>b\n>a other\nGT\n>a\nAC\n")
-    counts: Counter[str] = Counter()
-    assert [record.id for record in read_records(path, counts=counts)] == ["a", "b", "a", "a"]
-    assert counts == {"records": 4, "duplicate_ids": 2, "empty_records": 1}
-    with pytest.raises(InputError, match="g.fa: two records are named 'a'"):
-        list(read_records(path, unique_ids=True))
 
 
 def test_a_record_over_the_limit_is_refused_by_name(tmp_path: Path) -> None:
@@ -214,5 +197,78 @@ def test_a_long_fastq_is_no_long_record(tmp_path: Path) -> None:
 
 def test_a_comment_may_stand_before_the_records_but_not_hide_letters_among_them(tmp_path: Path) -> None:
     assert next(read_records(write(tmp_path / "g.fa", "# a comment\n>a\nACGT\n"))).sequence == "ACGT"
-    with pytest.raises(InputError, match="h.fa: a line that begins with '#' among the records"):
+    with pytest.raises(InputError, match="h.fa, line 4: '#' is not a DNA letter"):
         list(read_records(write(tmp_path / "h.fa", "# a comment\n>a\nACGT\n #CGT\n")))
+    with pytest.raises(InputError, match="i.fa, line 2: 'Call me'; expected a FASTA header, which begins with '>'"):
+        list(read_records(write(tmp_path / "i.fa", "# a comment\nCall me\n>a\nACGT\n")))
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_headers_and_letters_may_lie_across_blocks(tmp_path: Path, block: int) -> None:
+    for length in range(block - 12, block):  # the block ends before ">", in the header, before its line end, behind it ...
+        path = write(tmp_path / "g.fa", f">a\n{'A' * (length - 3)}\n>bc d\n\n>e\nGG\n")
+        assert [(record.id, record.description, len(record.sequence)) for record in read_records(path)] == [
+            ("a", "", length - 3),
+            ("bc", "d", 0),
+            ("e", "", 2),
+        ]
+
+
+def test_headers_may_hold_any_sign_and_letters_blanks(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.fa", ">  é\tMüller > x # y \nACGT ACGT\t\n  AC\n>\n")
+    assert list(read_records(path)) == [Record("é", "Müller > x # y", "ACGTACGTAC"), Record("", "", "")]
+    with pytest.raises(InputError, match="i.fa, line 3: '!' is not a DNA letter"):
+        list(read_records(write(tmp_path / "i.fa", ">a\nACGT ACGT\nAC !\n")))
+    with pytest.raises(InputError, match="h.fa, line 2: '�' is not a DNA letter"):
+        list(read_records(write(tmp_path / "h.fa", b">a\nAC\xff\n")))
+
+
+def test_a_header_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="g.fa has a header of more than 1,048,576 bytes"):
+        list(read_records(write(tmp_path / "g.fa", ">" + "a" * (3 << 20))))
+
+
+NAMES = st.from_regex(r"[!-~]{1,9}( [!-~]{1,9})?", fullmatch=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(NAMES, st.text("ACGTNacgtn-", max_size=90)), min_size=1, max_size=5),
+    st.integers(1, 70),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_fasta_reads_as_dnaio_reads_it(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], width: int, end: str) -> None:
+    lines = [line for name, text in rows for line in [f">{name}", *(text[at : at + width] for at in range(0, len(text), width))]]
+    path = write(tmp_path_factory.getbasetemp() / "parity.fa", end.join(lines) + end)
+    with dnaio.open(path) as reader:
+        expected = [(*record.name.partition(" ")[::2], record.sequence) for record in reader]
+    assert [(record.id, record.description, record.sequence) for record in read_records(path, uppercase=False)] == expected
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_in_any_way(tmp_path: Path, end: str) -> None:
+    text = end.join([">a x", "ACGT", "", "AC", ">b", "GG"])
+    assert list(read_records(write(tmp_path / "g.fa", text))) == [Record("a", "x", "ACGTAC"), Record("b", "", "GG")]
+    assert list(read_records(write(tmp_path / "r.fq", end.join(["@r", "AC", "+", "II", "@s", "G", "+", "I", ""])))) == [
+        Record("r", "", "AC"),
+        Record("s", "", "G"),
+    ]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_line_ends_may_be_mixed_and_lie_between_blocks(tmp_path: Path, block: int) -> None:
+    letters = "A" * (block - len(">a\n") - 1)  # the first block ends between \\r and \\n
+    path = write(tmp_path / "g.fa", f">a\n{letters}\r\nCC\r>b\r\nG\n>c\rTT")
+    assert [(record.id, len(record.sequence)) for record in read_records(path)] == [("a", len(letters) + 2), ("b", 1), ("c", 2)]
+    reads = write(tmp_path / "r.fq", "@r\n" + letters + "\r\n+\r\n" + "I" * len(letters) + "\r\n")
+    assert [len(record.sequence) for record in read_records(reads)] == [len(letters)]
+
+
+def test_a_fault_behind_mixed_line_ends_has_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="g.fa, line 4: 'E' is not a DNA letter"):
+        list(read_records(write(tmp_path / "g.fa", ">a\r\nAC\r>b\nAE\n")))
+
+
+def test_headers_say_which_records_are_circles(tmp_path: Path) -> None:
+    text = ">a [topology=circular] [x=y]\nA\n>b length=3 circular=true\nC\n>c [topology=linear] uncircular=true\nG\n>circular\nT\n"
+    assert [record.circular for record in read_records(write(tmp_path / "g.fa", text))] == [True, True, False, False]

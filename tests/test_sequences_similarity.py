@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llama_gene.errors import ConfigError
 from llama_gene.sequences.alphabet import reverse_complement
-from llama_gene.sequences.similarity import clusters, related_pairs, split_by_group
+from llama_gene.sequences.similarity import FIELD_THRESHOLDS, Relative, Thresholds, clusters, find_relatives, related_pairs, split_by_group
 
 LETTERS = {"dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
 
@@ -31,6 +33,17 @@ def insert_and_delete(rng: random.Random, text: str, kind: str, rate: float) -> 
     return changed
 
 
+def mutant(rng: random.Random, text: str, changes: int, indels: int) -> str:
+    """Return DNA with exactly so many changes, of them so many single letters lost or gained."""
+    letters = list(text)
+    for number, place in enumerate(rng.sample(range(len(text)), changes)):
+        if number >= indels:
+            letters[place] = rng.choice("ACGT".replace(text[place], ""))
+        else:
+            letters[place] = "" if number % 2 else letters[place] + rng.choice("ACGT")
+    return "".join(letters)
+
+
 def plants(rng: random.Random, kind: str) -> dict[str, Callable[[str], str]]:
     """Return name -> what makes a relative; the shares that must be found are in the tests."""
     makers = {
@@ -43,6 +56,10 @@ def plants(rng: random.Random, kind: str) -> dict[str, Callable[[str], str]]:
         "8 % substitutions, 2 % indels": lambda text: insert_and_delete(rng, substitute(rng, text, kind, 0.08), kind, 0.02),
     }
     if kind == "dna":
+        makers["80 % identity with indels"] = lambda text: mutant(rng, text, len(text) // 5, len(text) // 20)
+        makers["reverse complement of 80 % identity with indels"] = lambda text: reverse_complement(
+            mutant(rng, text, len(text) // 5, len(text) // 20)
+        )
         makers["reverse complement"] = reverse_complement
         makers["reverse complement of 85 % identity"] = lambda text: reverse_complement(substitute(rng, text, kind, 0.15))
         makers["reverse complement of a shifted window"] = lambda text: reverse_complement(text[100:] + draw(rng, kind, 100))
@@ -62,11 +79,100 @@ def test_law_14_planted_relatives_never_straddle_a_split(kind: str, length: int)
         assert len(set(groups[:150])) == 150, f"{name}: unrelated sequences were joined"
 
 
-def test_nine_in_ten_mutants_of_80_percent_and_150_bp_are_found() -> None:
+@pytest.mark.parametrize("indels", [0, 8, 15])
+def test_law_14_every_mutant_of_80_percent_and_150_bp_is_found_on_either_strand(indels: int) -> None:
     rng = random.Random(3)
     parents = [draw(rng, "dna", 150) for _ in range(300)]
-    groups = clusters(parents + [substitute(rng, text, "dna", 0.2) for text in parents], "dna")
-    assert sum(groups[i] == groups[300 + i] for i in range(300)) >= 270
+    children = [mutant(rng, text, 30, indels) for text in parents]
+    children = [reverse_complement(text) if number % 2 else text for number, text in enumerate(children)]
+    groups = clusters(parents + children, "dna")
+    assert [i for i in range(300) if groups[i] != groups[300 + i]] == []
+    assert len(set(groups)) == 300
+
+
+def test_every_protein_of_35_percent_identity_and_120_residues_is_found() -> None:
+    rng = random.Random(4)
+    similar = {"A": "SGV", "R": "KQ", "N": "DSH", "D": "EN", "C": "AS", "Q": "EKR", "E": "DQK", "G": "AS", "H": "NYQ", "I": "VLM"}
+    similar |= {"L": "IMV", "K": "RQE", "M": "LIV", "F": "YLW", "P": "AS", "S": "TAN", "T": "SVA", "W": "YF", "Y": "FHW", "V": "ILA"}
+    parents = [draw(rng, "protein", 120) for _ in range(200)]
+    children = []
+    for text in parents:  # 35 % kept, 35 % changed to a like residue, 30 % to any
+        kinds = rng.sample([0] * 42 + [1] * 42 + [2] * 36, 120)
+        children.append(
+            "".join((old, rng.choice(similar[old]), rng.choice(LETTERS["protein"]))[kind] for old, kind in zip(text, kinds, strict=True))
+        )
+    groups = clusters(parents + children, "protein")
+    assert [i for i in range(200) if groups[i] != groups[200 + i]] == []
+    assert len(set(groups)) == 200
+
+
+TEXT = "GATTCCGAACGTAAGCTTACGGATACCATGCGTTAGCCAATCGGTACTTGCAGTCAAGGCTATCCGAGTTCACGATGCCTTAACGGTCATGC"  # 92 bp, no repeats
+OTHER = "TTAGGCGCATCAGTTACGCCTGAACTCGGATTACCGTAGCAATGTCCGCTAAGTCGACTTGAC"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (TEXT, TEXT.lower(), Relative(0, 1, 1, 1.0, 92, 1.0, 1.0, "copy")),
+        (TEXT, reverse_complement(TEXT), Relative(0, 1, -1, 1.0, 92, 1.0, 1.0, "reverse_complement")),
+        (TEXT, TEXT[20:66], Relative(0, 1, 1, 1.0, 46, 0.5, 1.0, "contained")),
+        (reverse_complement(TEXT[:46]), TEXT, Relative(0, 1, -1, 1.0, 46, 1.0, 0.5, "contained")),
+        (TEXT, TEXT[46:] + OTHER[:46], Relative(0, 1, 1, 1.0, 46, 0.5, 0.5, "overlap")),
+        (TEXT, reverse_complement(TEXT[46:]) + OTHER[:46], Relative(0, 1, -1, 1.0, 46, 0.5, 0.5, "overlap")),
+        (TEXT, TEXT[:46] + OTHER[:46], Relative(0, 1, 1, 1.0, 46, 0.5, 0.5, "overlap")),
+        (TEXT, TEXT[:40] + "A" + TEXT[41:], Relative(0, 1, 1, 91 / 92, 92, 1.0, 1.0, "similar")),
+        (TEXT, TEXT[:45] + TEXT[46:], Relative(0, 1, 1, 91 / 92, 92, 1.0, 1.0, "similar")),
+    ],
+    ids=["copy", "other strand", "contained", "contained, other strand", "overlap", "overlap, other strand", "same start", "change", "gap"],
+)
+def test_a_relative_has_its_relation_identity_and_coverage(first: str, second: str, expected: Relative) -> None:
+    assert find_relatives([first, second], "dna") == [expected]
+
+
+def test_between_two_sets_only_pairs_across_them_are_listed() -> None:
+    rng = random.Random(14)
+    train = [draw(rng, "dna", 200) for _ in range(40)]
+    train += [train[0], train[1]]
+    test = [draw(rng, "dna", 200), reverse_complement(train[7]), train[1], mutant(rng, train[9], 30, 8), train[1].lower()]
+    found = [
+        (relative.first, relative.second, relative.strand, relative.relation) for relative in find_relatives(train, "dna", others=test)
+    ]
+    assert found == [
+        (1, 2, 1, "copy"),
+        (1, 4, 1, "copy"),
+        (7, 1, -1, "reverse_complement"),
+        (9, 3, 1, "similar"),
+        (41, 2, 1, "copy"),
+    ]
+
+
+def test_of_equal_sequences_each_is_listed_with_the_first() -> None:
+    found = find_relatives([TEXT, OTHER, TEXT, TEXT, TEXT[20:66]], "dna")
+    assert [(r.first, r.second, r.relation) for r in found] == [
+        (0, 2, "copy"), (0, 3, "copy"), (0, 4, "contained"), (2, 4, "contained"), (3, 4, "contained"),
+    ]  # fmt: skip
+
+
+def test_a_bucket_that_is_too_large_hides_no_sequence_of_the_other_set() -> None:
+    rng = random.Random(15)
+    parent = draw(rng, "dna", 200)
+    test = [mutant(rng, parent, 10, 0) for _ in range(600)]
+    assert {relative.second for relative in find_relatives([parent], "dna", others=test)} == set(range(600))
+
+
+def test_the_thresholds_of_the_field_need_most_of_both_sequences() -> None:
+    pair = [TEXT, TEXT[20:66]]
+    assert clusters(pair, "dna") == [0, 0]
+    assert clusters(pair, "dna", thresholds=FIELD_THRESHOLDS["dna"]) == [0, 1]
+    assert find_relatives([TEXT, TEXT[5:]], "dna", thresholds=FIELD_THRESHOLDS["dna"])[0].relation == "contained"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [({"expected": 0.0}, "expected: 0"), ({"identity": 30.0}, "identity: 30"), ({"coverage": -1.0}, "-1")]
+)
+def test_thresholds_outside_their_range_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Thresholds(**values)
 
 
 @pytest.mark.parametrize("kind", ["dna", "protein"])
@@ -77,8 +183,17 @@ def test_unrelated_sequences_are_not_joined(kind: str) -> None:
 
 def test_unrelated_sequences_of_skewed_composition_are_not_joined() -> None:
     rng = random.Random(6)
-    skewed = ["".join(rng.choices("ACGT", [1, 4, 4, 1], k=200)) for _ in range(1000)]
-    assert len(set(clusters(skewed, "dna"))) == 1000
+    for weights in ([1, 4, 4, 1], [14, 14, 58, 14]):
+        skewed = ["".join(rng.choices("ACGT", weights, k=200)) for _ in range(1000)]
+        assert len(set(clusters(skewed, "dna"))) == 1000
+
+
+def test_unrelated_sequences_of_two_compositions_are_not_joined() -> None:
+    rng = random.Random(16)
+    mixed = ["".join(rng.choices("ACGT", weights, k=200)) for weights in ([1, 5, 5, 1], [5, 1, 1, 5]) for _ in range(500)]
+    assert len(set(clusters(mixed, "dna"))) == 1000
+    residues = ["".join(rng.choices("LAVEKG", k=120)) for _ in range(60)] + [draw(rng, "protein", 120) for _ in range(140)]
+    assert len(set(clusters(residues, "protein"))) == 200
 
 
 def test_poly_a_and_microsatellites_join_nothing() -> None:
@@ -108,6 +223,42 @@ def test_short_unknown_and_empty_sequences_join_their_copies_only() -> None:
     assert clusters(["MKV", "VKM", "MKV"], "protein") == [0, 1, 0]
     assert clusters([], "dna") == []
     assert related_pairs(["ACGT", "AAAA"], "dna") == []
+
+
+def test_one_long_sequence_holds_short_ones() -> None:
+    rng = random.Random(17)
+    genome = draw(rng, "dna", 10_000)
+    short = [genome[5000:5060], reverse_complement(mutant(rng, genome[300:450], 30, 8)), draw(rng, "dna", 100)]
+    found = find_relatives([genome, *short], "dna")
+    assert [(r.first, r.second, r.strand, r.relation) for r in found] == [(0, 1, 1, "contained"), (0, 2, -1, "similar")]
+
+
+def test_unknown_letters_are_no_evidence() -> None:
+    rng = random.Random(18)
+    assert len(set(clusters([draw(rng, "dna", 40) + "N" * 100 + draw(rng, "dna", 40) for _ in range(20)], "dna"))) == 20
+    assert clusters([TEXT[:40] + "N" + TEXT[41:], TEXT[:60] + "R" + TEXT[61:]], "dna") == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["3di", "ss3"])
+def test_structure_letters_have_relatives_too(kind: str) -> None:
+    rng = random.Random(19)
+    letters = {"3di": LETTERS["protein"], "ss3": "HEC"}[kind]
+    sequences = ["".join(rng.choices(letters, k=200)) for _ in range(60)]
+    assert clusters([*sequences, sequences[3][50:]], kind) == [*range(60), 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("ACGTacgtN", max_size=60), max_size=8), st.integers(0, 10**6))
+def test_the_strand_of_a_sequence_changes_no_cluster_and_every_field_is_in_range(texts: list[str], seed: int) -> None:
+    rng = random.Random(seed)
+    texts = texts + [text[len(text) // 3 :] for text in texts]
+    turned = [reverse_complement(text) if rng.random() < 0.5 else text for text in texts]
+    assert clusters(texts, "dna") == clusters(turned, "dna")
+    groups = clusters(texts, "dna")
+    for relative in find_relatives(texts, "dna"):
+        assert 0 <= relative.first < relative.second < len(texts)
+        assert groups[relative.first] == groups[relative.second]
+        assert 0 <= relative.identity <= 1 and 0 < relative.coverage_first <= 1 and 0 < relative.coverage_second <= 1
 
 
 def test_rna_has_two_strands() -> None:

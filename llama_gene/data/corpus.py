@@ -1,248 +1,327 @@
 """Corpus: sequence and text files become documents per language, training and held-out ones apart.
 
-DNA: every record is cut at N runs and tiled into fragments of 300-1000 bp (LLaMA-Gene 2.2.1; fragments.py). Protein: a record is a
-document, longer ones are windowed. English: a document is what the reader yields. Held-out text is cut off *before* fragments are
-made: the last part of each DNA record (a fragment never straddles the cut), and a hash of the record's name for protein and English.
-Exact repeats (for DNA also as reverse complement) are dropped, and a held-out document never repeats a training one. All is counted.
+    sources -> parts (documents.py) -> what stays, on which side (repeats.py) -> shards of documents
+
+A corpus folder holds `{language}.{split}/00000.jsonl, 00001.jsonl ...`, {"id", "text"} a line, in the order of the sources and files. A
+shard ends with the document that brings it to `shard_letters`. All letters are accounted for: read + repeated == kept + rejected, with
+reasons.
+
+Parts and shards are made by tasks (workers.py), written whole or not at all, and named by what they depend on. So a run that was killed
+goes on where it was, and the number of workers changes nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
-import re
+import shutil
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from llama_gene.errors import ConfigError, InputError, did_you_mean
-from llama_gene.runtime import progress
-from llama_gene.sequences.alphabet import get_alphabet, reverse_complement, write_letters
-from llama_gene.sequences.fragments import FragmentCounts, fragment
-from llama_gene.sequences.records import Record, read_documents, read_records
+import numpy as np
+
+from llama_gene import runtime
+from llama_gene.data.documents import FORMAT, Part, PartTask, make_part
+from llama_gene.data.repeats import DROPPED, Decisions, check_named, decide
+from llama_gene.data.settings import SPLITS, Settings, Source
+from llama_gene.data.splits import evaluation_files, evaluation_sequences
+from llama_gene.data.workers import Engine, run_tasks
+from llama_gene.errors import ConfigError, InputError, MissingFileError
+from llama_gene.sequences.alphabet import reverse_complement
+from llama_gene.sequences.files import STANDARD_INPUT
+from llama_gene.sequences.records import read_documents
+from llama_gene.sequences.sources import ENGLISH
 from llama_gene.tokenization.inputs import find_paths
 
-ENGLISH = "english"
-MIN_PROTEIN_LENGTH = 10  # residues; shorter records carry no language
+SHARD_LETTERS = 32_000_000  # about 6 million tokens: a minute of one core to pack
 
 
-@dataclass
-class Source:
-    """Files of one language."""
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to write: lines of parts, (part folder, numbers of the documents) in order."""
 
-    language: str = "dna"
-    """Name of the row set that these files go to, for example dna, protein, english."""
-    kind: str = ""
-    """Alphabet of the files (dna, rna, protein, or english for text); empty: the same as language."""
-    inputs: list[str] = field(default_factory=list)
-    """Files, folders or globs, looked up here and then in data_dir; FASTA, FASTQ, text or JSON Lines, plain or compressed."""
-    split: Literal["auto", "train", "valid"] = "auto"
-    """auto cuts valid_fraction off these files; train and valid give them whole to one side."""
-    max_letters: int = 0
-    """Stop after this many letters of these files (0: no limit); said in the manifest."""
-    uppercase: bool = True
-    """Read soft-masked (lower-case) bases and residues as upper case."""
-
-    @property
-    def alphabet_name(self) -> str:
-        """The kind, or the language where no kind is given."""
-        return self.kind or self.language
+    folder: str
+    name: str
+    pieces: list[tuple[str, Any]]
+    reverse_kind: str
+    """Kind whose other strand is written behind each document, empty for none."""
 
 
-@dataclass
-class CorpusCounts:
-    """What went in, what was kept and why the rest was not; letters are bases, residues or characters."""
+def write_corpus(
+    sources: Sequence[Source],
+    settings: Settings,
+    folder: Path,
+    data_dir: Path | None,
+    seed: int,
+    *,
+    work: Path | None = None,
+    workers: int = 1,
+    engine: Engine = "local",
+    shard_letters: int = SHARD_LETTERS,
+    file_hashes: dict[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Write the shards into `folder`, keeping finished parts in `work` meanwhile; return facts per language.
 
-    records: int = 0
-    letters_read: int = 0
-    letters_kept: Counter[str] = field(default_factory=Counter)  # split -> letters
-    documents: Counter[str] = field(default_factory=Counter)  # split -> documents
-    letters_rejected: Counter[str] = field(default_factory=Counter)  # reason -> letters
-
-    def check(self) -> None:
-        """Raise if a letter is neither kept nor rejected (law 13)."""
-        total = sum(self.letters_kept.values()) + sum(self.letters_rejected.values())
-        if total != self.letters_read:
-            raise AssertionError(f"{self.letters_read} letters read, but {total} accounted for")
-
-
-@dataclass
-class CutPolicy:
-    """How records become documents."""
-
-    min_fragment: int = 300
-    """Shortest DNA fragment, in bp (LLaMA-Gene 2.2.1: 300)."""
-    max_fragment: int = 1000
-    """Longest DNA fragment, in bp (LLaMA-Gene 2.2.1: 1000)."""
-    max_protein: int = 1000
-    """Longest protein document, in residues; longer proteins are cut into windows of this size."""
-    valid_fraction: float = 0.05
-    """Share of every record (DNA) or of the records (protein, English) that is held out."""
-
-    def check(self) -> None:
-        """Raise ConfigError for sizes that no record can be cut to."""
-        if not 1 <= self.min_fragment <= self.max_fragment:
-            raise ConfigError(
-                f"cut.min_fragment is {self.min_fragment}, cut.max_fragment {self.max_fragment}", "1 <= min_fragment <= max_fragment"
-            )
-        if self.max_protein < MIN_PROTEIN_LENGTH:
-            raise ConfigError(f"cut.max_protein is {self.max_protein}", f"at least {MIN_PROTEIN_LENGTH} residues")
-        if not 0 <= self.valid_fraction < 1:
-            raise ConfigError(f"cut.valid_fraction is {self.valid_fraction}", "at least 0 and below 1")
-
-
-def write_corpus(sources: Iterable[Source], policy: CutPolicy, folder: Path, data_dir: Path | None, seed: int) -> dict[str, dict[str, Any]]:
-    """Write `{language}.{train,valid}.jsonl` ({"id", "text"} a line) into `folder`; return counts per language.
-
-    Raises ConfigError for settings that contradict each other, InputError for a language with no document left, naming what was rejected.
+    `file_hashes` are those of the input files, where they are known already. Raises ConfigError for settings that contradict each other,
+    InputError for a language with no training document left, naming what was rejected.
     """
-    policy.check()
-    by_language: dict[str, list[Source]] = {}
+    settings.check()
     for source in sources:
-        _check_source(source)
-        find_paths(source.inputs, data_dir)  # a missing file is found before the first genome is read
-        by_language.setdefault(source.language, []).append(source)
-    report: dict[str, dict[str, Any]] = {}
-    for language, group in by_language.items():
-        kinds = {source.alphabet_name for source in group}
+        source.check()
+    found = [source_paths(source, data_dir) for source in sources]  # a missing file is found before the first genome is read
+    by_language: dict[str, list[int]] = {}
+    for number, source in enumerate(sources):
+        by_language.setdefault(source.language, []).append(number)
+    for language, numbers in by_language.items():
+        kinds = sorted({sources[number].alphabet_name for number in numbers})
         if len(kinds) > 1:
-            raise InputError(f"language '{language}' has sources of kinds {sorted(kinds)}", "one kind a language", "Give them two names")
-        counts = CorpusCounts()
-        seen: set[bytes] = set()
-        writers = {split: (folder / f"{language}.{split}.jsonl").open("w", encoding="utf-8") for split in ("train", "valid")}
-        try:
-            # Training files first, so that a held-out repeat is what gets dropped.
-            for source in sorted(group, key=lambda item: item.split == "valid"):
-                for split, name, text in _documents(source, policy, data_dir, seed, counts):
-                    key = _repeat_key(text, source.alphabet_name)
-                    if key in seen:
-                        counts.letters_rejected["repeat of an earlier document"] += len(text)
-                        continue
-                    seen.add(key)
-                    counts.letters_kept[split] += len(text)
-                    counts.documents[split] += 1
-                    if get_kind(source) != "text":
-                        text = write_letters(text, get_alphabet(source.alphabet_name))  # 3Di: "DV" -> "<3di:d><3di:v>"
-                    writers[split].write(json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n")
-        finally:
-            for writer in writers.values():
-                writer.close()
-        counts.check()
-        if not counts.documents["train"]:
-            rejected = ", ".join(f"{letters:,} {reason}" for reason, letters in counts.letters_rejected.items()) or "none"
-            raise InputError(
-                f"no training document is left of '{language}' ({counts.letters_read:,} letters read; rejected: {rejected})",
-                "at least one document",
-                "Give longer records or lower min_fragment",
-            )
-        report[language] = {
-            "kind": kinds.pop(),
-            "records": counts.records,
-            "letters_read": counts.letters_read,
-            "letters_kept": dict(counts.letters_kept),
-            "documents": dict(counts.documents),
-            "letters_rejected": dict(counts.letters_rejected),
-        }
+            raise InputError(f"language '{language}' has sources of kinds {kinds}", "one kind a language", "Give them two names")
+    parts_dir = (work or folder / ".work") / "parts"
+    hashes = dict(file_hashes or {})
+    tasks = []
+    for source, paths in zip(sources, found, strict=True):
+        evaluation = _evaluation(source, settings, data_dir)
+        tasks += _part_tasks(source, paths, settings, evaluation, data_dir, seed, parts_dir, hashes)
+    made = run_tasks(make_part, tasks, workers, engine, "files")
+    try:
+        report = _write_languages(by_language, made, settings, folder, seed, workers, engine, shard_letters)
+    except (ConfigError, InputError):
+        shutil.rmtree(parts_dir.parent)  # other settings will need other parts
+        raise
+    if work is None:
+        shutil.rmtree(folder / ".work")
     return report
+
+
+def _write_languages(
+    languages: Iterable[str],
+    made: Sequence[Part],
+    settings: Settings,
+    folder: Path,
+    seed: int,
+    workers: int,
+    engine: Engine,
+    shard_letters: int,
+) -> dict[str, dict[str, Any]]:
+    """Decide on the documents of each language and write its shards; return facts per language."""
+    check_named(made, settings)
+    report = {}
+    for language in languages:
+        parts = [part for part in made if part.source.language == language]
+        decisions = decide(parts, settings, seed)
+        report[language] = facts = _facts(parts, decisions, settings)
+        facts["shards"] = {}
+        for split in facts["documents"]:
+            shards = _shard_tasks(split, parts, decisions, settings, folder, shard_letters)
+            facts["shards"][split] = run_tasks(write_shard, shards, workers, engine, f"{language} {split}")
+        facts["dropped_records"] = decisions.near_duplicates
+    return report
+
+
+def input_files(sources: Sequence[Source], settings: Settings, data_dir: Path | None) -> list[Path]:
+    """Return all files that a corpus depends on, evaluation files included; standard input is no file."""
+    found = [path for source in sources for path in source_paths(source, data_dir) if str(path) != STANDARD_INPUT]
+    found += [source.gff for source in sources if source.gff is not None]
+    found += evaluation_files(settings.decontaminate.located(data_dir), data_dir)
+    return list(dict.fromkeys(found))
+
+
+def corpus_shards(folder: Path, language: str, split: str) -> list[Path]:
+    """Return the shards of one language and split, in order; none where there is no document.
+
+    Raises MissingFileError when the manifest counts a shard that is gone.
+    """
+    facts = runtime.read_manifest(folder, "corpus")["languages"][language]
+    paths = [folder / shard["file"] for shard in facts["shards"].get(split, [])]
+    for path in paths:
+        if not path.is_file():
+            raise MissingFileError(path, "a file of the corpus", "Run `llama-gene corpus` again")
+    return paths
 
 
 def read_corpus(folder: Path, language: str, split: str) -> Iterator[tuple[str, str]]:
     """Yield (id, text) of one language and split."""
-    return read_documents(folder / f"{language}.{split}.jsonl")
+    for path in corpus_shards(folder, language, split):
+        yield from read_documents(path)
 
 
-def _check_source(source: Source) -> None:
-    """Raise ConfigError for a source that names no files, no kind that we know, or a language that is no file name."""
-    if not re.fullmatch(r"\w[\w.-]*", source.language):
-        raise ConfigError(f"language '{source.language}' cannot be a file name", "letters, digits, '_', '-' and '.'", "Rename it")
-    if not source.inputs:
-        raise ConfigError(f"the source of '{source.language}' has no inputs", "files, folders or globs", "Set its inputs")
-    if source.max_letters < 0:
-        raise ConfigError(f"max_letters of '{source.language}' is {source.max_letters}", "0 (no limit) or more letters")
-    try:
-        get_kind(source)
-    except ConfigError as error:
-        hint = did_you_mean(source.alphabet_name, [ENGLISH]) or error.action
-        raise ConfigError(f"language '{source.language}': {error.found}", f"{error.expected}, {ENGLISH}", hint) from error
+def write_shard(task: ShardTask) -> dict[str, Any]:
+    """Write a shard unless it is there; return its name, documents, letters (bases, residues, characters) and SHA-256 (16 digits)."""
+    path = Path(task.folder) / task.name
+    if not path.is_file():
+        with runtime.whole_file(path) as temporary, temporary.open("wb", 1 << 22) as shard:
+            shard.writelines(_lines(task))
+    tables = [(np.load(Path(folder) / "documents.npy", mmap_mode="r"), rows) for folder, rows in task.pieces]
+    copies = 2 if task.reverse_kind else 1
+    return {
+        "file": task.name,
+        "documents": copies * sum(len(rows) for _, rows in tables),
+        "letters": copies * sum(int(table["letters"][rows].sum()) for table, rows in tables),
+        "sha256": runtime.file_hash(path),
+    }
 
 
-def _documents(source: Source, policy: CutPolicy, data_dir: Path | None, seed: int, counts: CorpusCounts) -> Iterator[tuple[str, str, str]]:
-    """Yield (split, id, text) of one source, counting what is read and rejected."""
-    cut = {"nucleotide": _cut_dna, "residue": _cut_protein, "text": _cut_text}[get_kind(source)]
-    budget = source.max_letters or float("inf")
-    for path in find_paths(source.inputs, data_dir):
-        with progress(f"{source.language}: {path.name}", "letters") as bar:
-            for record in _records(path, source):
-                if budget <= 0:
-                    return
-                if len(record.sequence) > budget:
-                    record = Record(record.id, record.description, record.sequence[: int(budget)])
-                budget -= len(record.sequence)
-                counts.records += 1
-                counts.letters_read += len(record.sequence)
-                rng = random.Random(f"{seed}-{record.id}")
-                for split, part in _split_record(record, source, policy, seed):
-                    for name, text in cut(part, source.alphabet_name, policy, rng, counts):
-                        bar.update(len(text))
-                        yield split, name, text
+def source_paths(source: Source, data_dir: Path | None) -> list[Path]:
+    """Return the files of a source; standard input stands alone."""
+    if STANDARD_INPUT in source.inputs:
+        if len(source.inputs) > 1:
+            raise InputError(
+                f"the source of '{source.language}' has '-' among other inputs", "standard input alone", "Give it a source of its own"
+            )
+        return [Path(STANDARD_INPUT)]
+    return find_paths(source.inputs, data_dir)
 
 
-def get_kind(source: Source) -> Literal["nucleotide", "residue", "text"]:
-    """Return how a source is cut: alphabets with a complement in fragments, other alphabets whole, text as it comes."""
-    if source.alphabet_name == ENGLISH:
-        return "text"
-    return "nucleotide" if get_alphabet(source.alphabet_name).complement else "residue"
+def _evaluation(source: Source, settings: Settings, data_dir: Path | None) -> str:
+    """Return digits that name the evaluation sequences of a source's kind, empty where there are none."""
+    policy = settings.decontaminate
+    if not policy.evaluation or source.alphabet_name == ENGLISH:
+        return ""
+    sequences = evaluation_sequences(policy.located(data_dir), source.alphabet_name, data_dir)
+    return runtime.fingerprint([sequences, policy.length(source), policy.share])
 
 
-def _records(path: Path, source: Source) -> Iterator[Record]:
-    if get_kind(source) == "text":
-        return (Record(name, "", text) for name, text in read_documents(path))
-    return read_records(path, source.alphabet_name, uppercase=source.uppercase)
+def _part_tasks(
+    source: Source,
+    paths: Sequence[Path],
+    settings: Settings,
+    evaluation: str,
+    data_dir: Path | None,
+    seed: int,
+    folder: Path,
+    hashes: dict[str, str],
+) -> list[PartTask]:
+    """Return a task for each file of a source; one for all files where a limit on letters runs through them."""
+    tasks = []
+    groups = [list(paths)] if source.max_letters else [[path] for path in paths]
+    settings = replace(settings, decontaminate=replace(settings.decontaminate, evaluation=settings.decontaminate.located(data_dir)))
+    decisive = {**runtime.plain(settings), "decontaminate": evaluation}
+    # where files lie and what their licence is change no document; names do: they stand in the ids of text documents
+    plain = {**runtime.plain(source), "inputs": [], "licence": "", "gff": _hash(source.gff, hashes) if source.gff else ""}
+    for group in groups:
+        content = [[path.name, _hash(path, hashes)] for path in group]
+        key = runtime.fingerprint([FORMAT, plain, decisive, seed, content])
+        tasks.append(PartTask(source, [str(path) for path in group], settings, data_dir, seed, str(folder), key))
+    return tasks
 
 
-def _split_record(record: Record, source: Source, policy: CutPolicy, seed: int) -> list[tuple[str, Record]]:
-    """Return the record's training and held-out parts."""
-    if source.split != "auto" or policy.valid_fraction <= 0:
-        return [("valid" if source.split == "valid" else "train", record)]
-    if get_kind(source) == "nucleotide":
-        cut = len(record.sequence) - int(len(record.sequence) * policy.valid_fraction)
-        if len(record.sequence) - cut < policy.min_fragment:  # too short to cut: it stays whole
-            return [("train", record)]
-        head = Record(record.id, record.description, record.sequence[:cut])
-        return [("train", head), ("valid", Record(f"{record.id}+{cut}", record.description, record.sequence[cut:]))]
-    digest = hashlib.sha256(f"{seed}-{record.id}".encode()).digest()
-    return [("valid" if int.from_bytes(digest[:8], "big") < policy.valid_fraction * 2**64 else "train", record)]
+def _hash(path: Path, hashes: dict[str, str]) -> str:
+    """Return the hash of a file, computed once; standard input has none and is read anew each time."""
+    name = str(path)
+    if name == STANDARD_INPUT:
+        return runtime.fingerprint(["standard input", time.time_ns()])
+    if name not in hashes:
+        hashes[name] = runtime.file_hash(path)
+    return hashes[name]
 
 
-def _cut_dna(record: Record, kind: str, policy: CutPolicy, rng: random.Random, counts: CorpusCounts) -> Iterator[tuple[str, str]]:
-    tally = FragmentCounts()
-    for start, end, text in fragment(record, policy.min_fragment, policy.max_fragment, rng, kind, tally):
-        yield f"{record.id}:{start}-{end}", text
-    for reason, letters in tally.letters_rejected.items():
-        counts.letters_rejected[reason] += letters
+def _shard_tasks(
+    split: str, parts: Sequence[Part], decisions: Decisions, settings: Settings, folder: Path, shard_letters: int
+) -> list[ShardTask]:
+    """Return the shards of one split: kept documents in order, a new shard where the letters before it reach a multiple of the size."""
+    number, language = SPLITS.index(split), parts[0].source.language
+    shards: list[list[tuple[str, Any]]] = []
+    before = 0
+    for part, verdicts in zip(parts, decisions.verdicts, strict=True):
+        rows = np.flatnonzero(verdicts == number)
+        if not len(rows):
+            continue
+        ends = before + np.cumsum(part.documents["letters"][rows], dtype=np.int64)
+        shard_of = np.concatenate([[before], ends[:-1]]) // shard_letters
+        before = int(ends[-1])
+        for shard, chosen in _runs(shard_of, rows):
+            shards.extend([] for _ in range(shard - len(shards) + 1))
+            shards[shard].append((str(part.folder), chosen))
+    filled = [pieces for pieces in shards if pieces]  # a document longer than a shard leaves the numbers behind it empty
+    both = parts[0].source.is_nucleotide and settings.cut.strands == "both" and split == "train"
+    kind = parts[0].source.alphabet_name if both else ""
+    return [ShardTask(str(folder), f"{language}.{split}/{place:05d}.jsonl", pieces, kind) for place, pieces in enumerate(filled)]
 
 
-def _cut_protein(record: Record, kind: str, policy: CutPolicy, rng: random.Random, counts: CorpusCounts) -> Iterator[tuple[str, str]]:
-    text = record.sequence
-    if len(text) < MIN_PROTEIN_LENGTH:
-        counts.letters_rejected[f"shorter than {MIN_PROTEIN_LENGTH} residues"] += len(text)
-        return
-    for start in range(0, len(text), policy.max_protein):
-        yield record.id if len(text) <= policy.max_protein else f"{record.id}:{start}", text[start : start + policy.max_protein]
+def _runs(values: Any, rows: Any) -> Iterator[tuple[int, Any]]:
+    """Yield (value, rows) of each run of equal values."""
+    borders = np.flatnonzero(np.diff(values)) + 1
+    for chosen in np.split(np.arange(len(values)), borders):
+        yield int(values[chosen[0]]), rows[chosen]
 
 
-def _cut_text(record: Record, kind: str, policy: CutPolicy, rng: random.Random, counts: CorpusCounts) -> Iterator[tuple[str, str]]:
-    if record.sequence.strip():
-        yield record.id, record.sequence
-    else:
-        counts.letters_rejected["blank"] += len(record.sequence)
+def _lines(task: ShardTask) -> Iterator[bytes]:
+    """Yield the lines of a shard, and those of the other strand where asked."""
+    for folder, rows in task.pieces:
+        table = np.load(Path(folder) / "documents.npy", mmap_mode="r")
+        offsets, sizes = table["offset"][rows].tolist(), table["size"][rows].tolist()
+        with (Path(folder) / "documents.jsonl").open("rb", 1 << 20) as documents:
+            for offset, size in zip(offsets, sizes, strict=True):
+                documents.seek(offset)
+                line = documents.read(size)
+                yield line
+                if task.reverse_kind:
+                    document = json.loads(line)
+                    other = {"id": f"{document['id']}:reverse", "text": reverse_complement(document["text"], task.reverse_kind)}
+                    yield (json.dumps(other, ensure_ascii=False) + "\n").encode()
 
 
-def _repeat_key(text: str, kind: str) -> bytes:
-    """Return a 16-byte key of a text, which a strand shares with its reverse complement."""
-    stranded = kind != ENGLISH and get_alphabet(kind).complement is not None
-    canonical = min(text, reverse_complement(text, kind)) if stranded else text
-    return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _facts(parts: Sequence[Part], decisions: Decisions, settings: Settings) -> dict[str, Any]:
+    """Return the counts of a language. Raises InputError when no training document is left, AssertionError for a letter unaccounted for."""
+    read: Counter[str] = Counter()
+    rejected: Counter[str] = Counter(decisions.letters_rejected)
+    changed: Counter[str] = Counter()
+    records_rejected: Counter[str] = Counter()
+    evaluation: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    documents: Counter[str] = Counter()
+    for part, verdicts in zip(parts, decisions.verdicts, strict=True):
+        facts = part.facts
+        read.update({name: facts[name] for name in ("records", "duplicate_ids", "letters_read", "letters_repeated")})
+        rejected.update(facts["letters_rejected"])
+        changed.update(facts["letters_changed"])
+        records_rejected.update(facts["records_rejected"])
+        evaluation.update(facts["evaluation_hits"])
+        for number, split in enumerate(SPLITS):
+            mine = verdicts == number
+            if mine.any():
+                kept[split] += int(part.documents["letters"][mine].sum())
+                documents[split] += int(mine.sum())
+    if read["letters_read"] + read["letters_repeated"] != sum(kept.values()) + sum(rejected.values()):
+        raise AssertionError(f"{dict(read)} letters, but {sum(kept.values()):,} kept and {sum(rejected.values()):,} rejected")
+    language = parts[0].source.language
+    if not documents["train"]:
+        reasons = ", ".join(f"{letters:,} {reason}" for reason, letters in rejected.items()) or "none"
+        raise InputError(
+            f"no training document is left of '{language}' ({read['letters_read']:,} letters read; rejected: {reasons})",
+            "at least one document",
+            "Give longer records or lower min_fragment",
+        )
+    if parts[0].source.is_nucleotide and settings.cut.strands == "both":  # written once more, as the other strand
+        read["letters_repeated"] += kept["train"]
+        kept["train"], documents["train"] = 2 * kept["train"], 2 * documents["train"]
+    return {
+        "kind": parts[0].source.alphabet_name,
+        "records": read["records"],
+        "duplicate_ids": read["duplicate_ids"],
+        "letters_read": read["letters_read"],
+        "letters_repeated": read["letters_repeated"],
+        "letters_kept": dict(kept),
+        "documents": dict(documents),
+        "letters_rejected": dict(rejected),
+        "letters_changed": dict(changed),
+        "records_rejected": dict(records_rejected),
+        "documents_rejected": dict(decisions.documents_rejected),
+        "near_duplicates": len(decisions.near_duplicates),
+        "clusters": decisions.num_clusters,
+        "evaluation_hits": dict(evaluation),
+        "evaluation_short": max(part.facts["evaluation_short"] for part in parts),
+        "lengths": _length_histogram(parts, decisions),
+    }
+
+
+def _length_histogram(parts: Sequence[Part], decisions: Decisions, num_bins: int = 40) -> dict[str, list[int]]:
+    """Return {"edges", "documents"} of the kept documents' lengths in letters, in equal steps up to the longest."""
+    lengths = [part.documents["letters"][verdicts != DROPPED] for part, verdicts in zip(parts, decisions.verdicts, strict=True)]
+    longest = max(int(found.max(initial=0)) for found in lengths)
+    edges = np.linspace(0, longest, num_bins + 1).astype(np.int64)
+    counts = sum(np.histogram(found, edges)[0] for found in lengths)
+    return {"edges": edges.tolist(), "documents": np.asarray(counts).tolist()}

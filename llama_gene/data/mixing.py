@@ -1,5 +1,8 @@
 """Which row comes next: a seeded index over row sets, drawn from shares, with no repacking.
 
+A share is one of tokens (or of bytes of text): a language gets s_l / m_l of the rows, m_l being what its rows hold on average, since rows
+of one language may be fuller than another's, and a row of 512 DNA tokens holds three times the text of one of protein.
+
 For N rows and shares s, language l gets round(N * s_l) places (largest remainders, so the counts add up to N), spread evenly over
 the run and shuffled within windows, so that every stretch of the run holds every language in its share. Rows of a language come in
 a seeded permutation; a further pass over a language draws a new permutation. The index depends on the seed alone, never on the
@@ -53,6 +56,21 @@ def mixture_index(num_rows: Mapping[str, int], shares: Mapping[str, float], leng
         order[start : start + WINDOW] = window
     rows = {language: _endless_permutations(num_rows[language], f"{seed}-{language}") for language in counts if counts[language]}
     return [(language, next(rows[language])) for language in order]
+
+
+def row_shares(shares: Mapping[str, float], mean_sizes: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares in rows that give these shares of what `mean_sizes` counts (tokens or bytes a row), of sum 1.
+
+    Languages that `mean_sizes` lacks, or that are empty, and shares that make no sense are left as they are, for `mixture_index` to name.
+
+    >>> row_shares({"dna": 1, "protein": 1}, {"dna": 3000.0, "protein": 1000.0})
+    {'dna': 0.25, 'protein': 0.75}
+    """
+    rows = {language: share / (mean_sizes.get(language) or 1.0) for language, share in shares.items()}
+    total = sum(rows.values())
+    if not 0 < total < math.inf or min(shares.values()) < 0:
+        return dict(shares)
+    return {language: share / total for language, share in rows.items()}
 
 
 def _endless_permutations(size: int, seed: str) -> Iterator[int]:

@@ -228,9 +228,9 @@ def _measure_languages(
     config: Config,
 ) -> None:
     """Add bits per letter of each language under the name `when`."""
-    from llama_gene.data.corpus import ENGLISH
     from llama_gene.inference.perplexity import bits_per_letter
     from llama_gene.inference.scoring import context_length
+    from llama_gene.sequences.sources import ENGLISH
 
     limit = min(config.max_length, context_length(model) or config.max_length)
     names = {"dna": "base", "rna": "base", "protein": "residue"}

@@ -13,7 +13,7 @@ from llama_gene.data.instructions import Example, build_examples, read_examples,
 from llama_gene.data.tasks import SPLITS, Task, TaskTable, load_task, read_task, sequence_key
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.runtime import file_hash, get_logger, whole_dir, write_manifest
-from llama_gene.sequences.records import expand_paths
+from llama_gene.sequences.files import expand_paths
 
 _YAML_SUFFIXES = (".yaml", ".yml")
 

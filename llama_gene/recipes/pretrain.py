@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
@@ -33,7 +33,9 @@ class Config:
     architecture: Architecture | None = None
     """Shape of a model made from scratch instead of a base."""
     shares: dict[str, float] = field(default_factory=dict)
-    """Share of each language in the training tokens; empty: in proportion to the rows."""
+    """Share of each language in the training text, counted in share_unit; empty: in proportion to the rows."""
+    share_unit: Literal["tokens", "bytes", "rows"] = "tokens"
+    """What shares count: tokens, bytes of the text (DNAHLM mixes 1:1 by bytes), or rows. Changing shares packs nothing anew."""
     embedding_init: EmbeddingInit = "pieces"
     """How the rows of new ids start, used with a base: the mean of their base pieces' rows, the mean of all base rows, or random."""
     lora: LoraSettings = field(default_factory=LoraSettings)
@@ -51,9 +53,9 @@ def run(config: Config) -> Path:
     if (config.base is None) == (config.architecture is None):
         raise ConfigError("base and architecture are " + ("both unset" if config.base is None else "both given"), "exactly one of them")
     runtime.check_output(config.output_dir, "pretrain")
-    from llama_gene.data.mixing import mixture_index
+    from llama_gene.data.mixing import mixture_index, row_shares
     from llama_gene.data.prompts import prompt_fingerprint
-    from llama_gene.data.rows import load_rows
+    from llama_gene.data.rows import load_rows, mean_sizes
     from llama_gene.models.adapters import attach_lora
     from llama_gene.models.build import load_base, new_model
     from llama_gene.models.embeddings import grow_embeddings
@@ -65,9 +67,12 @@ def run(config: Config) -> Path:
     if not row_sets:
         raise InputError(f"{config.rows} holds no training rows", "rows of at least one language", "Pack a corpus with training documents")
     num_rows = {language: len(rows) for language, rows in row_sets.items()}
-    shares = config.shares or {language: float(number) for language, number in num_rows.items()}
+    shares = {language: float(number) for language, number in num_rows.items()}
+    if config.shares:
+        shares = row_shares(config.shares, mean_sizes(config.rows, "train", config.share_unit))
     mixture_index(num_rows, shares, 0, config.train.seed)  # refuses wrong shares before the model is loaded
-    facts: dict[str, Any] = {"vocabulary": vocabulary_fingerprint(tokenizer), "prompt": prompt_fingerprint(), "shares": shares}
+    facts: dict[str, Any] = {"vocabulary": vocabulary_fingerprint(tokenizer), "prompt": prompt_fingerprint()}
+    facts |= {"shares": config.shares or shares, "share_unit": config.share_unit if config.shares else "rows"}
     if config.base is not None:
         base_tokenizer = load_tokenizer(config.base)
         model: Any = load_base(config.base)
@@ -95,7 +100,7 @@ def train_and_save(
     shares: Mapping[str, float],
     facts: dict[str, Any],
 ) -> Path:
-    """Train, then write weights, tokenizer, manifest and loss figure whole; shared by `pretrain` and `sft`."""
+    """Train, then write weights, tokenizer, manifest and loss figure whole; shared by `pretrain` and `sft`. `shares` count rows."""
     from llama_gene.models.adapters import trainable_share
     from llama_gene.training.trainer import train
     from llama_gene.web.figures import plot_loss

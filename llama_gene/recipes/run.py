@@ -19,12 +19,12 @@ from typing import Any
 import yaml
 
 from llama_gene import runtime
-from llama_gene.data.corpus import ENGLISH
 from llama_gene.errors import ConfigError, InputError, LlamaGeneError
 from llama_gene.models.settings import Architecture
 from llama_gene.recipes import corpus, evaluate, export, instruct, pack, pretrain, sft, vocab
 from llama_gene.sequences.alphabet import get_alphabet
-from llama_gene.sequences.records import expand_paths
+from llama_gene.sequences.files import expand_paths
+from llama_gene.sequences.sources import ENGLISH
 from llama_gene.training.settings import TrainSettings
 
 STATE_NAME = "run.json"
@@ -114,7 +114,7 @@ def fill_vocab(config: vocab.Config, corpus_dir: Path) -> None:
         letters[facts["kind"]] += facts["letters_kept"]["train"]
         for split, count in facts["documents"].items():
             if count:
-                texts.setdefault(facts["kind"], {}).setdefault(split, []).append(str(corpus_dir / f"{name}.{split}.jsonl"))
+                texts.setdefault(facts["kind"], {}).setdefault(split, []).append(str(corpus_dir / f"{name}.{split}"))
     if not config.steps:
         kinds = sorted((kind for kind in texts if kind != ENGLISH), key=lambda kind: len(get_alphabet(kind).letters))
         config.steps = [vocab.Step(kind=kind, size=num_new_pieces(letters[kind])) for kind in kinds]
@@ -218,7 +218,7 @@ class _Walk:
         wanted = self.config.base_from_scratch
         assert wanted is not None
         folder = self.root / "0_base"
-        english = corpus_dir / f"{wanted.language}.train.jsonl"
+        english = corpus_dir / f"{wanted.language}.train"
         tokenizer = vocab.Config(base_size=wanted.vocab_size, base_inputs=[str(english)])
         self.stage("base_vocab", tokenizer, folder / "tokenizer", vocab.run, after=["corpus"])
         rows = pack.Config(

@@ -38,7 +38,7 @@ class Config:
     replay: Path | None = None
     """Folder written by `llama-gene pack`; some of its rows are mixed in, so that the languages are not forgotten."""
     replay_shares: dict[str, float] = field(default_factory=dict)
-    """Share of each replayed language in the rows, for example {english: 0.1}; the instructions have the rest."""
+    """Share of each replayed language in the training tokens, for example {english: 0.1}; the instructions have the rest."""
     full: bool = False
     """Train all weights of a whole model instead of a fresh adapter."""
     lora: LoraSettings = field(default_factory=LoraSettings)
@@ -54,9 +54,10 @@ def run(config: Config) -> Path:
     if config.model is None or config.instructions is None or config.output_dir is None:
         raise ConfigError("model, instructions or output_dir is not given", "--model, --instructions and --output_dir")
     runtime.check_output(config.output_dir, "sft")
+    from llama_gene.data.mixing import row_shares
     from llama_gene.data.packing import pack_examples
     from llama_gene.data.prompts import prompt_fingerprint
-    from llama_gene.data.rows import load_rows
+    from llama_gene.data.rows import load_rows, mean_sizes
     from llama_gene.data.supervised import encode_examples
     from llama_gene.models.adapters import ADAPTER_CONFIG, attach_lora, load_model
     from llama_gene.tokenization.tokenizer import vocabulary_fingerprint
@@ -91,7 +92,8 @@ def run(config: Config) -> Path:
     random.Random(config.train.seed).shuffle(examples)  # so that a row holds neighbours of many tasks
     encoded = encode_examples(tokenizer, examples, config.max_length, config.template, config.loss)
     rows = pack_examples(((row.input_ids, row.labels) for row in encoded.rows), config.max_length)
-    filled = sum(len(row["input_ids"]) for row in rows) / (len(rows) * config.max_length)
+    mean_tokens = {INSTRUCTIONS: sum(len(row["input_ids"]) for row in rows) / len(rows)}
+    filled = mean_tokens[INSTRUCTIONS] / config.max_length
     counts = {"examples": len(encoded.rows), "shortened": encoded.num_shortened, "rejected": encoded.num_rejected}
     runtime.get_logger().info(
         "sft: %s examples (%s shortened, %s too long and left out) in %s rows of %s tokens, %.0f %% filled",
@@ -101,8 +103,10 @@ def run(config: Config) -> Path:
     row_sets: dict[str, Any] = {INSTRUCTIONS: rows}
     if config.replay is not None:
         row_sets |= load_rows(config.replay, "train", tokenizer)
+        mean_tokens |= mean_sizes(config.replay, "train", "tokens")
     shares = {**config.replay_shares, INSTRUCTIONS: 1 - sum(config.replay_shares.values())}
     if shares[INSTRUCTIONS] <= 0:
         raise ConfigError(f"replay_shares add up to {sum(config.replay_shares.values())}", "less than 1", "Leave the instructions a share")
     facts["shares"] = shares
-    return train_and_save("sft", config, model, tokenizer, Path(config.model), row_sets, shares, facts)
+    in_rows = row_shares(shares, mean_tokens)
+    return train_and_save("sft", config, model, tokenizer, Path(config.model), row_sets, in_rows, facts)

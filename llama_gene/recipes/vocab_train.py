@@ -28,7 +28,7 @@ class Step:
     kind: str = "dna"
     """Alphabet: dna, rna, protein, 3di, ss3, or one of `alphabets`."""
     input: list[str] = field(default_factory=list)
-    """Files, folders or globs: the corpus's {language}.train.jsonl, FASTA, FASTQ, or .txt with a sequence a line; plain or compressed."""
+    """Files, folders or globs: the corpus's {language}.train, FASTA, FASTQ, or .txt with a sequence a line; plain or compressed."""
     size: int = 30080
     """New pieces, exactly. 30,080 + 30,080 behind LLaMA-2 make 92,160 ids, behind LLaMA-3 188,416: multiples of 128."""
     max_length: int = 64

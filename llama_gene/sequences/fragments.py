@@ -3,6 +3,8 @@
 A record is first split at its unknown letters (N in DNA, X in protein: a run of one is a gap in what is known), then each stretch
 is tiled from left to right without overlap. A tile's length is drawn between `min_length` and `max_length`, but never so that
 what is left would be shorter than `min_length`: so only stretches that are shorter than `min_length` as a whole are lost.
+Random starts (`draw_windows`) take windows anywhere in a stretch instead; they overlap, and what none of them holds is counted.
+A circular record is first turned (`turn`), so that its origin is no boundary.
 The papers cut lines of 1001-1080 bp that ran across contig ends and deleted N (notes, fault C14); law 13 forbids both.
 """
 
@@ -12,7 +14,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llama_gene.errors import ConfigError
 from llama_gene.sequences.alphabet import get_alphabet
@@ -21,11 +23,13 @@ from llama_gene.sequences.records import Record
 
 @dataclass
 class FragmentCounts:
-    """Letters (bp or residues) read, kept and rejected with the reason; read == kept + rejected at every moment."""
+    """Letters (bp or residues) read, kept and rejected with the reason; read + repeated == kept + rejected at every moment."""
 
     num_fragments: int = 0
     letters_read: int = 0
     letters_kept: int = 0
+    letters_repeated: int = 0
+    """Letters that a further window holds again."""
     letters_rejected: dict[str, int] = field(default_factory=Counter)
 
     def keep(self, num_letters: int) -> None:
@@ -36,6 +40,8 @@ class FragmentCounts:
 
     def reject(self, reason: str, num_letters: int) -> None:
         """Count letters that no fragment holds."""
+        if not num_letters:
+            return
         self.letters_read += num_letters
         self.letters_rejected[reason] = self.letters_rejected.get(reason, 0) + num_letters
 
@@ -61,6 +67,67 @@ def fragment(
             f"min_length {min_length} and max_length {max_length}", "1 <= min_length <= max_length", "Change one of the two lengths"
         )
     return _tiles(record.sequence, min_length, max_length, rng, kind, FragmentCounts() if counts is None else counts)
+
+
+def draw_windows(
+    record: Record, min_length: int, max_length: int, rng: random.Random, coverage: float, kind: str, counts: FragmentCounts
+) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, text) of windows with random starts and lengths, in the order of their starts.
+
+    In each known stretch so many windows are drawn that they hold `coverage` times its letters, at least one. Letters that none holds
+    are counted as "not_drawn", letters that several hold as repeated. Raises ConfigError for lengths or a coverage that make no sense.
+    """
+    if not 1 <= min_length <= max_length or not coverage > 0:
+        found = f"min_length {min_length}, max_length {max_length}, coverage {coverage}"
+        raise ConfigError(found, "1 <= min_length <= max_length, and a coverage above 0")
+    position = 0
+    for start, end in _known_stretches(record.sequence, kind):
+        if start > position:
+            counts.reject("unknown", start - position)
+        position = end
+        if end - start < min_length:
+            counts.reject("too_short", end - start)
+            continue
+        windows = []
+        wanted = coverage * (end - start)
+        while wanted > 0:
+            length = rng.randint(min_length, min(max_length, end - start))
+            first = rng.randint(start, end - length)
+            windows.append((first, first + length))
+            wanted -= length
+        covered = start  # every letter before it is settled
+        for first, last in sorted(windows):
+            fresh = max(0, last - max(first, covered))
+            if first > covered:
+                counts.reject("not_drawn", first - covered)
+            counts.keep(fresh)
+            counts.letters_kept += last - first - fresh
+            counts.letters_repeated += last - first - fresh
+            covered = max(covered, last)
+            yield first, last, record.sequence[first:last]
+        counts.reject("not_drawn", end - covered)
+    if position < len(record.sequence):
+        counts.reject("unknown", len(record.sequence) - position)
+
+
+def turn(record: Record, rng: random.Random, kind: str = "dna") -> Record:
+    """Return a circular record cut open elsewhere: behind its first unknown run, else at a random place; its origin is then inside.
+
+    The place stands in the id ("plasmid@812": letter 0 is letter 812 of the file).
+
+    >>> turn(Record("p", "", "ACGTNNGG"), random.Random(0)).sequence
+    'GGACGTNN'
+    """
+    stretches = list(_known_stretches(record.sequence, kind))
+    length = len(record.sequence)
+    if not stretches or length < 2:
+        return record
+    place = next((end for _, end in stretches if end < length), None)
+    if place is not None:  # the end of the unknown run that begins there
+        place = next((start for start, _ in stretches if start > place), 0)
+    else:
+        place = stretches[0][0] or rng.randrange(length)
+    return replace(record, id=f"{record.id}@{place}", sequence=record.sequence[place:] + record.sequence[:place]) if place else record
 
 
 def _tiles(

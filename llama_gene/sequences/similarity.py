@@ -1,37 +1,4 @@
-"""Find relatives among sequences (copies, the other strand, substrings, shifted windows, mutants) and split so that none straddles.
-
-Algorithm. Each k-mer of each sequence (and, for DNA, of its other strand) is a seed: k = 11 bases or 5 residues. Two sequences that share
-seeds on one band of 32 diagonals (position in one minus position in the other: an indel moves the diagonal a little) have an alignment
-there. It is scored in bits, as BLAST scores hits: what the covered letters say, 2 bits for a base and 4.2 for a residue of even composition
-(less in skewed sets: -log2 of the chance that two random letters agree), minus the price of placing each further stretch on the band.
-Relatives are pairs whose bits exceed log2 of the number of letter pairs that were compared, plus 10: about 1 chance pair in 1,000 sets. So
-short evidence counts in a small set and not in a large one: the least common stretch is 22 bp among 1,500 sequences of 100 bp and 28 bp
-among 20,000 of 300 bp (11 to 14 residues in protein). A band with at least half of the bits gets a second look: the whole
-diagonal is compared letter by letter, and its best stretch is scored for 80 % identity; that finds mutants with few intact seeds.
-Clusters are the connected components (union-find), so relatives of relatives join.
-
-One seed length serves all cases: a shared substring of 15 bp or more is a run of 11-mers on one diagonal, so 15-mers would add no pair.
-Ignored: seeds with a letter outside ACGT (or the 20 residues), and low-complexity seeds (repeats with a period of up to 6 bases or 2
-residues: poly-A, microsatellites). A seed that more than 64 places share (a repeat family, a common domain) links each
-place only to the next 64: a large family is still one cluster, through its neighbours, and time stays linear. Sequences
-with the same interspersed repeat (Alu) do join: they share sequence that a model can remember.
-
-Recall, measured: 1,000 random sequences and a planted relative of 300 of them; no unrelated pair was ever joined.
-
-    relative                              DNA 100 bp  DNA 150 bp  DNA 300 bp  protein 60  protein 150
-    copy, other strand, middle half,
-    last third as the first of another        1.00        1.00        1.00        1.00        1.00
-    90 % identity (either strand)             1.00        1.00        1.00        1.00        1.00
-    85 % identity                             0.98        0.99        1.00        1.00        1.00
-    80 % identity                             0.90        0.94        1.00        1.00        1.00
-    70 % identity                             0.47        0.50        0.78        0.98        1.00
-    8 % substitutions and 2 % indels          0.99        1.00        1.00        1.00        1.00
-    15 % substitutions and 5 % indels         0.72        0.86        0.98        1.00        1.00
-
-Limits: relatives below 70 % DNA identity, common stretches shorter than those above, and a set of one dominant letter (58 % G), where about
-one unrelated sequence in 14 joined another (80 % GC: none in 8,000).
-Time on one core: 20,000 random sequences of 300 bp 15 s, of 300 residues 5 s; 10,000 human promoters of 300 bp 11 s. Memory: up to 2 GB.
-"""
+"""Find relatives among sequences and split so that none straddles."""
 
 from __future__ import annotations
 
@@ -39,75 +6,130 @@ import math
 import random
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llama_gene.errors import ConfigError
 from llama_gene.sequences.alphabet import Alphabet, get_alphabet, reverse_complement
 
-Ints = NDArray[np.int64]
+_DROP_BITS, _GAPPED_DROP_BITS = 10.0, 16.0
+_OVERLAP_SHARE = 0.9  # of the aligned columns that an exact stretch must make up
 
-DNA_SEED, PROTEIN_SEED = 11, 5  # letters: 22 and 21 bits; the demo's mutants (80-90 % identity) keep 0.09-0.31 and 0.33-0.59 of them
-DNA_PERIODS, PROTEIN_PERIODS = 6, 2
-BAND = 32  # diagonals: indels that add up to 16 letters stay on one of two overlapping bands
-MAX_NEIGHBOURS = 64
-MARGIN_BITS = 10.0  # for local composition (CpG islands, helices), where letters agree more often than over all
-_UNKNOWN, _REPEAT = 255, 254  # codes of a letter that is not exact, and (second look only) of one inside a low-complexity seed
-_IDENTITY = 0.8  # that the second look is tuned to
-_PAIRS_AT_ONCE, _CELLS_AT_ONCE = 20_000_000, 4_000_000  # 1.6 GB and 0.2 GB of arrays
+Relation = Literal["copy", "reverse_complement", "contained", "overlap", "similar"]
+
+# what makes letters alike in a seed; Murphy, Wallqvist and Levy 2000, ten classes
+_RESIDUE_CLASSES = ("LVIM", "C", "A", "G", "ST", "P", "FYW", "EDNQ", "KR", "H")
 
 
-def clusters(sequences: Sequence[str], kind: str) -> list[int]:
+@dataclass(frozen=True)
+class Thresholds:
+    """What makes two sequences relatives. The defaults ask only that it cannot be chance."""
+
+    expected: float = 0.001
+    """How many pairs as alike as this chance may make in the whole search (the E-value; MMseqs2 and others use 0.001)."""
+    identity: float = 0.0
+    """Least share of equal letters among the aligned columns."""
+    coverage: float = 0.0
+    """Least share of the letters of *each* of the two that the alignment spans; above 0.5 a substring is no relative any more."""
+
+    def __post_init__(self) -> None:
+        if not self.expected > 0:
+            raise ConfigError(f"expected: {self.expected:g}", "a number above 0", "Use 0.001: one chance pair in 1,000 searches")
+        for name, value in (("identity", self.identity), ("coverage", self.coverage)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}: {value:g}", "a share from 0 to 1", "Write 30 % as 0.3")
+
+
+ANY = Thresholds()
+FIELD_THRESHOLDS = {"dna": Thresholds(identity=0.8, coverage=0.8), "protein": Thresholds(identity=0.3, coverage=0.8)}
+"""What the field clusters by: 80 % identity over 80 % of both sequences in DNA, 30 % over 80 % in protein."""
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Two sequences that share descent, or a stretch of text.
+
+    `second` is an index into the other set where two were compared. `strand` is -1 where the other strand of `first` is meant.
+    `identity` is the share of equal letters among `length` aligned columns (gaps count), coverage the share of each that they span.
+    copy: equal; reverse_complement: equal on the other strand; contained: one lies wholly inside the other, exactly; overlap: an exact
+    stretch at an end of both; similar: anything else.
+    """
+
+    first: int
+    second: int
+    strand: int
+    identity: float
+    length: int
+    coverage_first: float
+    coverage_second: float
+    relation: Relation
+
+
+def find_relatives(
+    sequences: Sequence[str], kind: str, *, others: Sequence[str] | None = None, thresholds: Thresholds = ANY
+) -> list[Relative]:
+    """Return the relatives among `sequences` (first < second), or between `sequences` and `others`, sorted.
+
+    Of n equal sequences each is listed with the first of them, and a relative of one with the first of them only, so that 10,000 copies
+    make 10,000 rows; every sequence that has a relative is in some row. Case is ignored. Raises ConfigError for an unknown kind.
+
+    >>> found = find_relatives(["ACGTTGCATGCCTAGGATCCAAGT"], "dna", others=["ACTTGGATCCTAGGCATGCAACGT"])
+    >>> [(relative.second, relative.strand, relative.relation) for relative in found]
+    [(0, -1, 'reverse_complement')]
+    """
+    alphabet = get_alphabet(kind)
+    ours = _Distinct(sequences)
+    theirs = ours if others is None else _Distinct(others)
+    is_same = others is None
+    best: dict[tuple[int, int], _Judged] = {}
+    for first, second, strand in _equal_pairs(ours.texts, theirs.texts, is_same, alphabet):
+        best[first, second] = _exact_judged(ours.texts[first], theirs.texts[second], strand)
+    search = _Search(ours.texts, None if is_same else theirs.texts, alphabet, thresholds)
+    for candidate in chain.from_iterable(search.candidates()):
+        pair = candidate[0], candidate[1]
+        known = best.get(pair)
+        if known is None or not math.isinf(known.bits):
+            judged = search.judge(*candidate)
+            if judged is not None and (known is None or judged.bits > known.bits):
+                best[pair] = judged
+    rows = [row for (first, second), judged in best.items() for row in _rows(ours.members[first], theirs.members[second], judged, is_same)]
+    if is_same:
+        for text, members in zip(ours.texts, ours.members, strict=True):
+            rows += [_relative(members[0], member, _exact_judged(text, text, 1)) for member in members[1:]]
+    return sorted(rows, key=lambda row: (row.first, row.second))
+
+
+def related_pairs(sequences: Sequence[str], kind: str) -> list[tuple[int, int]]:
+    """Return the index pairs (i < j) of `find_relatives`, sorted."""
+    return [(relative.first, relative.second) for relative in find_relatives(sequences, kind)]
+
+
+def clusters(sequences: Sequence[str], kind: str, *, thresholds: Thresholds = ANY) -> list[int]:
     """Return a cluster id for each sequence, numbered from 0 by first appearance; relatives have the same id.
 
-    Case is ignored. Sequences that are shorter than a seed, or hold none, join only exact copies (and reverse complements).
-    Meant for up to 20,000 sequences of some 100 letters. Raises ConfigError for an unknown kind.
+    Relatives of relatives join. Case is ignored. Raises ConfigError for an unknown kind.
 
     >>> clusters(["ACGTTGCATGCCTAGGATCCAAGT", "TTTTTTTTTTTT", "ACTTGGATCCTAGGCATGCAACGT"], "dna")
     [0, 1, 0]
     """
     alphabet = get_alphabet(kind)
-    both_strands = alphabet.complement is not None
-    distinct: dict[str, int] = {}
-    members = []
-    for sequence in sequences:
-        text = sequence.upper()
-        if both_strands:
-            text = min(text, reverse_complement(text, kind))
-        members.append(distinct.setdefault(text, len(distinct)))
-    parents = list(range(len(distinct)))
-    for first, second in related_pairs(list(distinct), kind):
-        parents[_root(parents, first)] = _root(parents, second)
+    distinct = _Distinct([_either_strand(sequence.upper(), alphabet) for sequence in sequences])
+    parents = list(range(len(distinct.texts)))
+    search = _Search(distinct.texts, None, alphabet, thresholds)
+    for part in search.candidates():
+        has_joined = False
+        for candidate in part:
+            first, second = _root(parents, candidate[0]), _root(parents, candidate[1])
+            if first != second and search.judge(*candidate) is not None:  # most pairs of a large family need no alignment
+                parents[first] = second
+                has_joined = True
+        if has_joined:
+            search.labels[:] = [_root(parents, number) for number in range(len(parents))]
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(_root(parents, member), len(numbers)) for member in members]
-
-
-def related_pairs(sequences: Sequence[str], kind: str) -> list[tuple[int, int]]:
-    """Return index pairs (i < j), sorted, whose shared seeds cannot be chance. Not every pair of a large family is listed (see above)."""
-    alphabet = get_alphabet(kind)
-    both_strands = alphabet.complement is not None
-    length, periods = (DNA_SEED, DNA_PERIODS) if both_strands else (PROTEIN_SEED, PROTEIN_PERIODS)
-    codes, lengths = _encode(sequences, alphabet)
-    letters = np.bincount(codes[codes < len(alphabet.letters)], minlength=1).astype(float)
-    if letters.sum() < length:
-        return []
-    bits = -math.log2(float(np.sum((letters / letters.sum()) ** 2)) + 1e-12)
-    if bits < 0.1:  # one letter only: nothing to tell sequences apart
-        return []
-    search_bits = 2 * math.log2(float(lengths.sum())) - 1 + both_strands
-    scoring = _Scoring(length, bits, math.log2(BAND * max(float(lengths.mean()), 1.0)), search_bits + MARGIN_BITS)
-    seeds, codes = _seeds(codes, lengths, length, len(alphabet.letters), periods)
-    complement = np.arange(256)  # of a code; _UNKNOWN and _REPEAT stay
-    if alphabet.complement is not None:
-        complement[: len(alphabet.letters)] = [alphabet.letters.index(alphabet.complement[letter]) for letter in alphabet.letters]
-        seeds = _canonical(seeds, length, complement[: len(alphabet.letters)])
-    letters_of = _Letters(codes, np.cumsum(lengths) - lengths, lengths, complement.astype(np.uint8))
-    pairs: set[tuple[int, int]] = set()
-    for matches in _matches(seeds, len(sequences)):
-        pairs.update(_significant(matches, scoring, letters_of))
-    return sorted(pairs)
+    return [numbers.setdefault(_root(parents, distinct.number[index]), len(numbers)) for index in range(len(sequences))]
 
 
 def split_by_group(groups: Sequence[Hashable], fractions: Mapping[str, float], seed: int) -> list[str]:
@@ -136,40 +158,155 @@ def split_by_group(groups: Sequence[Hashable], fractions: Mapping[str, float], s
     return [chosen[group] for group in groups]
 
 
-class _Seeds(NamedTuple):
-    """Places of k-mers: code of the k-mer, sequence, position in it, and whether the code is that of the other strand."""
+class _Distinct:
+    """Upper-case texts, each once, and who holds them."""
 
-    code: Ints
-    sequence: Ints
-    position: Ints
-    is_reverse: Ints
-
-
-class _Matches(NamedTuple):
-    """Pairs of places that share a seed: pair i * n + j with i < j, diagonal, relative strand, position in i."""
-
-    pair: Ints
-    strand: Ints
-    diagonal: Ints
-    position: Ints
+    def __init__(self, sequences: Sequence[str]) -> None:
+        numbers: dict[str, int] = {}
+        self.number = [numbers.setdefault(sequence.upper(), len(numbers)) for sequence in sequences]
+        self.texts = list(numbers)
+        self.members: list[list[int]] = [[] for _ in self.texts]
+        for index, number in enumerate(self.number):
+            self.members[number].append(index)
 
 
-class _Scoring(NamedTuple):
-    """What decides on a pair: seed length, bits a letter, bits that each further stretch costs, bits needed."""
+class _Judged(NamedTuple):
+    """A pair of distinct texts that are relatives: bits (infinite where they are equal) and the fields of Relative."""
 
-    length: int
     bits: float
-    stretch_cost: float
-    threshold: float
+    strand: int
+    identity: float
+    length: int
+    coverage_first: float
+    coverage_second: float
+    relation: Relation
 
 
-class _Letters(NamedTuple):
-    """The letters of all sequences as codes, where each sequence starts, how long it is, and the complement of each code."""
+class _Search:
+    """One search: the candidates among texts, and the verdict on each."""
 
-    codes: NDArray[np.uint8]
-    starts: Ints
-    lengths: Ints
-    complement: NDArray[np.uint8]
+    def __init__(self, texts: list[str], others: list[str] | None, alphabet: Alphabet, thresholds: Thresholds) -> None:
+        from llama_gene.sequences.alignment import Aligner, make_scoring  # numba and parasail take 1 s to import
+        from llama_gene.sequences.seeds import encode
+
+        self._alphabet, self._thresholds = alphabet, thresholds
+        self.labels = np.arange(len(texts), dtype=np.int32)
+        self._texts = texts, texts if others is None else others
+        self._letters = encode(texts, alphabet.letters), None if others is None else encode(others, alphabet.letters)
+        self._scoring = make_scoring(alphabet, *self._letters)
+        if self._scoring is None:
+            return
+        self._aligner = Aligner(self._scoring, alphabet, *self._letters)
+        letters, other_letters = (float(sum(map(len, part))) for part in self._texts)
+        strands = 1 if alphabet.complement is None else 2
+        pairs = letters * other_letters * strands / (2 if others is None else 1)
+        self._size = math.log2(max(pairs, 1.0))
+        self._needed = self._size - math.log2(thresholds.expected)
+
+    def candidates(self) -> Iterator[list[tuple[int, int, int, int]]]:
+        """Yield pairs that are worth an alignment: first, second, 1 where the other strand of first is meant, the diagonal.
+
+        Pairs of one set with equal `labels` are left out from the next part on.
+        """
+        from llama_gene.sequences.complexity import FEW_LETTERS
+        from llama_gene.sequences.seeds import CANDIDATE_BITS, TRIGGER_BITS, Search, candidates
+
+        scoring, alphabet = self._scoring, self._alphabet
+        if scoring is None:
+            return
+        search = Search(
+            scoring.matrix,
+            scoring.first_gap,
+            scoring.next_gap,
+            drop=round(_DROP_BITS / scoring.unit),
+            gapped_drop=round(_GAPPED_DROP_BITS / scoring.unit),
+            trigger=scoring.units(self._size - TRIGGER_BITS[len(alphabet.letters) <= FEW_LETTERS]),
+            candidate=scoring.units(min(self._size - CANDIDATE_BITS, self._needed)),
+        )
+        groups = _RESIDUE_CLASSES if alphabet.name == "protein" else tuple(alphabet.letters)
+        classes = [next(number for number, group in enumerate(groups) if letter in group) for letter in alphabet.letters]
+        complement = None
+        if alphabet.complement is not None:
+            complement = [alphabet.letters.index(alphabet.complement[letter]) for letter in alphabet.letters]
+        for part in candidates(*self._letters, classes, complement, search, self.labels):
+            yield list(zip(part.first.tolist(), part.second.tolist(), part.strand.tolist(), part.diagonal.tolist(), strict=True))
+
+    def judge(self, first: int, second: int, is_reverse: int, diagonal: int) -> _Judged | None:
+        """Return the verdict on a pair, None when it does not reach the thresholds."""
+        alignment = self._aligner.align(first, second, is_reverse, diagonal)
+        one, two = self._texts[0][first], self._texts[1][second]
+        if is_reverse:
+            one = reverse_complement(one, self._alphabet.name)
+        relation, exact = _relation(one, two, alignment.length, alignment.second[1] - alignment.first[1])
+        # an exact stretch that takes the whole of a sequence, or an end of both, could begin at few places only
+        freedom = 0.0 if relation == "similar" else math.log2(min(len(one), len(two)))
+        if alignment.bits < self._needed - freedom:
+            return None
+        length, identity, spans = exact, 1.0, (exact, exact)
+        if relation == "similar":
+            length, identity = alignment.length, alignment.matches / max(alignment.length, 1)
+            spans = alignment.first[1] - alignment.first[0], alignment.second[1] - alignment.second[0]
+        covered, other_covered = spans[0] / len(one), spans[1] / len(two)
+        if identity < self._thresholds.identity or min(covered, other_covered) < self._thresholds.coverage:
+            return None
+        return _Judged(alignment.bits, -1 if is_reverse else 1, identity, length, covered, other_covered, relation)
+
+
+def _relation(one: str, two: str, columns: int, diagonal: int) -> tuple[Relation, int]:
+    """Return how two different texts are related, and the length of the exact stretch where it is the whole relation.
+
+    `columns` is the length of their alignment, `diagonal` where it ends: place in two minus place in one.
+    """
+    if one in two or two in one:
+        return "contained", min(len(one), len(two))
+    begin, end = max(0, -diagonal), min(len(one), len(two) - diagonal)
+    stretches = [_common_start(one, two), _common_start(one[::-1], two[::-1])]
+    if one[begin:end] == two[begin + diagonal : end + diagonal]:
+        stretches.append(end - begin)
+    if max(stretches) >= _OVERLAP_SHARE * columns:
+        return "overlap", max(stretches)
+    return "similar", 0
+
+
+def _common_start(one: str, two: str) -> int:
+    """Return how many letters two texts share at their beginning."""
+    return next((place for place, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+
+
+def _equal_pairs(texts: list[str], others: list[str], is_same: bool, alphabet: Alphabet) -> Iterator[tuple[int, int, int]]:
+    """Yield pairs of texts (first < second in one set) that are equal, or equal on the other strand."""
+    numbers = {text: number for number, text in enumerate(others)}
+    for first, text in enumerate(texts):
+        if not is_same and text in numbers:
+            yield first, numbers[text], 1
+        elif alphabet.complement is not None:
+            second = numbers.get(reverse_complement(text, alphabet.name), -1)
+            if second > (first if is_same else -1):
+                yield first, second, -1
+
+
+def _either_strand(text: str, alphabet: Alphabet) -> str:
+    """Return the lesser of a text and its other strand."""
+    return text if alphabet.complement is None else min(text, reverse_complement(text, alphabet.name))
+
+
+def _exact_judged(one: str, two: str, strand: int) -> _Judged:
+    return _Judged(math.inf, strand, 1.0, len(one), 1.0, 1.0, "copy" if one == two else "reverse_complement")
+
+
+def _rows(members: list[int], others: list[int], judged: _Judged, is_same: bool) -> Iterator[Relative]:
+    """Yield the relatives of two groups of equal sequences: each of one group with the first of the other."""
+    pairs = [(member, others[0]) for member in members] + [(members[0], other) for other in others[1:]]
+    for first, second in pairs:
+        yield _relative(first, second, judged) if first < second or not is_same else _relative(second, first, _turned(judged))
+
+
+def _turned(judged: _Judged) -> _Judged:
+    return judged._replace(coverage_first=judged.coverage_second, coverage_second=judged.coverage_first)
+
+
+def _relative(first: int, second: int, judged: _Judged) -> Relative:
+    return Relative(first, second, *judged[1:])
 
 
 def _root(parents: list[int], item: int) -> int:
@@ -178,126 +315,3 @@ def _root(parents: list[int], item: int) -> int:
         parents[item] = parents[parents[item]]
         item = parents[item]
     return item
-
-
-def _encode(sequences: Sequence[str], alphabet: Alphabet) -> tuple[NDArray[np.uint8], Ints]:
-    """Return all letters as codes 0, 1, ... in one array (_UNKNOWN for one that is not exact), and each sequence's length."""
-    table = np.full(256, _UNKNOWN, dtype=np.uint8)
-    for number, letter in enumerate(alphabet.letters):
-        table[[ord(letter.upper()), ord(letter.lower())]] = number
-    text = "".join(sequences).encode("latin-1", "replace")
-    return table[np.frombuffer(text, dtype=np.uint8)], np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-
-
-def _seeds(codes: NDArray[np.uint8], lengths: Ints, length: int, num_letters: int, periods: int) -> tuple[_Seeds, NDArray[np.uint8]]:
-    """Return every k-mer that lies inside one sequence, holds exact letters only and is no short repeat; and the codes, repeats masked."""
-    num_places = len(codes) - length + 1
-    sequence = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    is_inside = sequence[:num_places] == sequence[length - 1 :]
-    unknown = np.concatenate([[0], np.cumsum(codes == _UNKNOWN)])
-    is_inside &= unknown[length:] == unknown[:num_places]
-    is_repeat = np.zeros(num_places, dtype=bool)
-    for period in range(1, periods + 1):  # a repeat: each of its letters but the first few equals the one a period before
-        equal = np.concatenate([[0], np.cumsum(codes[period:] == codes[:-period])])
-        is_repeat |= equal[length - period : length - period + num_places] - equal[:num_places] == length - period
-    is_repeat &= is_inside
-    ends = np.zeros(len(codes) + 1, dtype=np.int64)
-    ends[:num_places] += is_repeat
-    ends[length:] -= is_repeat
-    masked = np.where(np.cumsum(ends)[:-1] > 0, np.uint8(_REPEAT), codes)
-    code = np.zeros(num_places, dtype=np.int64)
-    for offset in range(length):
-        code = code * num_letters + codes[offset : offset + num_places]
-    places = np.flatnonzero(is_inside & ~is_repeat)
-    return _Seeds(code[places], sequence[places], position[places], np.zeros(len(places), dtype=np.int64)), masked
-
-
-def _canonical(seeds: _Seeds, length: int, complement: NDArray[np.int64]) -> _Seeds:
-    """Return the seeds with the lesser code of the two strands."""
-    rest, reverse = seeds.code.copy(), np.zeros_like(seeds.code)
-    for _ in range(length):
-        reverse = reverse * len(complement) + complement[rest % len(complement)]
-        rest //= len(complement)
-    return seeds._replace(code=np.minimum(seeds.code, reverse), is_reverse=(reverse < seeds.code).astype(np.int64))
-
-
-def _matches(seeds: _Seeds, num_sequences: int) -> Iterator[_Matches]:
-    """Yield the pairs of places with the same code, in parts that hold all pairs of a first sequence."""
-    order = np.lexsort((seeds.position, seeds.sequence, seeds.code))
-    seeds = _Seeds(*(column[order] for column in seeds))
-    _, counts = np.unique(seeds.code, return_counts=True)
-    num_pairs = int(np.sum(np.minimum(counts - 1, MAX_NEIGHBOURS) * counts))
-    num_parts = max(1, math.ceil(num_pairs / _PAIRS_AT_ONCE))
-    for part in range(num_parts):
-        left = np.flatnonzero(seeds.sequence % num_parts == part)
-        found: list[tuple[Ints, Ints]] = []
-        for distance in range(1, MAX_NEIGHBOURS + 1):  # places of one code are neighbours in the sorted arrays
-            left = left[left + distance < len(seeds.code)]
-            left = left[seeds.code[left] == seeds.code[left + distance]]
-            if not len(left):
-                break
-            other = left[seeds.sequence[left] != seeds.sequence[left + distance]]
-            found.append((other, other + distance))
-        if found:
-            first, second = (np.concatenate(column) for column in zip(*found, strict=True))
-            strand = seeds.is_reverse[first] ^ seeds.is_reverse[second]
-            other_position = np.where(strand == 1, -seeds.position[second], seeds.position[second])
-            pair = seeds.sequence[first] * num_sequences + seeds.sequence[second]
-            yield _Matches(pair, strand, seeds.position[first] - other_position, seeds.position[first])
-
-
-def _significant(matches: _Matches, scoring: _Scoring, letters: _Letters) -> Iterator[tuple[int, int]]:
-    """Yield the pairs whose best band of diagonals has enough bits, in its seeds or in its letters."""
-    num_sequences = len(letters.lengths)
-    # most pairs share one seed by chance: count first, sort the few that could reach the threshold
-    key = matches.pair * 2 + matches.strand
-    _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
-    fewest = math.ceil(scoring.threshold / 2 / (scoring.bits * scoring.length))
-    kept = np.flatnonzero(counts[inverse] >= fewest)
-    key, diagonal, position = key[kept], matches.diagonal[kept], matches.position[kept]
-    for shift in (0, BAND // 2):
-        band = (diagonal + shift) // BAND
-        order = np.lexsort((position, band, key))
-        k, b, p, d = key[order], band[order], position[order], diagonal[order]
-        is_first = np.concatenate([[True], (k[1:] != k[:-1]) | (b[1:] != b[:-1])])[: len(k)]
-        step = np.diff(p, prepend=0)
-        is_extension = ~is_first & (np.diff(d, prepend=0) == 0) & (step <= scoring.length)
-        is_stretch = is_first | (~is_extension & (step >= scoring.length))  # a seed that overlaps on another diagonal says nothing new
-        covered = np.where(is_stretch, scoring.length, np.where(is_extension, step, 0))
-        group = np.cumsum(is_first) - 1
-        num_groups = int(is_first.sum())
-        score = scoring.bits * np.bincount(group, covered, num_groups)
-        score -= scoring.stretch_cost * (np.bincount(group, is_stretch, num_groups) - 1)
-        is_related = score >= scoring.threshold
-        unsure = np.flatnonzero((score >= scoring.threshold / 2) & ~is_related)
-        is_related[unsure] = _diagonal_scores(k[is_first][unsure], d[is_first][unsure], scoring, letters) >= scoring.threshold
-        for pair in np.unique(k[is_first][is_related] // 2).tolist():
-            yield divmod(pair, num_sequences)
-
-
-def _diagonal_scores(key: Ints, diagonal: Ints, scoring: _Scoring, letters: _Letters) -> NDArray[np.float64]:
-    """Return for each (pair and strand, diagonal) the bits of its best stretch without gaps, at 80 % identity against chance."""
-    chance = 2.0**-scoring.bits
-    match, mismatch = math.log2(_IDENTITY / chance), math.log2((1 - _IDENTITY) / (1 - chance))
-    first, second = np.divmod(key // 2, len(letters.lengths))
-    scores = np.zeros(len(key))
-    longest = int(letters.lengths[first].max(initial=1))
-    rows_at_once = max(1, _CELLS_AT_ONCE // longest)
-    for start in range(0, len(key), rows_at_once):
-        rows = slice(start, start + rows_at_once)
-        i, j, d = first[rows, None], second[rows, None], diagonal[rows, None]
-        is_reverse = (key[rows, None] % 2).astype(bool)
-        at = np.arange(longest)[None, :]
-        # on the other strand the letter at p of i faces the letter at (diagonal + k - 1 - p) of j
-        other = np.where(is_reverse, d + scoring.length - 1 - at, at - d)
-        is_inside = (at < letters.lengths[i]) & (other >= 0) & (other < letters.lengths[j])
-        one = letters.codes[np.where(is_inside, letters.starts[i] + at, 0)]
-        two = letters.codes[np.where(is_inside, letters.starts[j] + other, 0)]
-        two = np.where(is_reverse, letters.complement[two], two)
-        gain = np.where((one == two) & (one != _UNKNOWN), match, mismatch)
-        gain[~is_inside | (one == _REPEAT) | (two == _REPEAT)] = 0.0
-        total = np.cumsum(gain, axis=1)
-        lowest = np.minimum(np.minimum.accumulate(total, axis=1), 0.0)
-        scores[rows] = (total - lowest).max(axis=1)
-    return scores

@@ -9,11 +9,11 @@ from pathlib import Path
 from llama_gene import runtime
 from llama_gene.errors import InputError, MissingFileError
 from llama_gene.sequences.alphabet import check_letters, get_alphabet
-from llama_gene.sequences.records import expand_paths, read_documents, read_records
+from llama_gene.sequences.files import bare_name, expand_paths
+from llama_gene.sequences.records import read_documents, read_records
 
 _RECORD_SUFFIXES = (".fa", ".fasta", ".fna", ".ffn", ".faa", ".frn", ".fas", ".fq", ".fastq")
 _DOCUMENT_SUFFIXES = (".jsonl", ".json", ".txt")
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _SAMPLE_LETTERS = 1000  # a subsample is drawn in chunks of this many letters: a genome is one record
 
 
@@ -45,7 +45,7 @@ def file_hashes(paths: Iterable[Path]) -> list[dict[str, str]]:
 def read_sequences(path: Path, kind: str) -> Iterator[str]:
     """Yield the sequences of a FASTA, FASTQ, JSONL or plain file (a sequence a line), upper-cased; their letters are checked."""
     alphabet = get_alphabet(kind)
-    if _suffix(path) in _DOCUMENT_SUFFIXES:
+    if bare_name(path).suffix.lower() in _DOCUMENT_SUFFIXES:
         for name, text in read_documents(path):
             for line in text.upper().split():
                 check_letters(line, alphabet, f"{path}, document {name}")
@@ -56,7 +56,7 @@ def read_sequences(path: Path, kind: str) -> Iterator[str]:
 
 def is_records(path: Path) -> bool:
     """Return whether a file's name says that it holds sequences (FASTA, FASTQ)."""
-    return _suffix(path) in _RECORD_SUFFIXES
+    return bare_name(path).suffix.lower() in _RECORD_SUFFIXES
 
 
 def read_texts(path: Path) -> Iterator[str]:
@@ -82,12 +82,3 @@ def sample_letters(texts: Sequence[str], max_letters: int, seed: str) -> list[st
     if not kept:
         raise InputError(f"max_letters {max_letters} holds no chunk of {_SAMPLE_LETTERS} letters", "a larger sample", "Raise max_letters")
     return [chunks[number] for number in sorted(kept)]
-
-
-def _suffix(path: Path) -> str:
-    """Return a file's suffix, that of its compression left aside.
-
-    >>> _suffix(Path("genome.fna.gz"))
-    '.fna'
-    """
-    return (Path(path.stem) if path.suffix in _COMPRESSIONS else path).suffix.lower()

@@ -7,11 +7,16 @@ apart by its content, never by its name, or anything that AutoTokenizer knows.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from llama_gene.errors import InputError
 from llama_gene.runtime import fingerprint, read_json, write_json, write_text
@@ -21,11 +26,15 @@ from llama_gene.tokenization.sentencepiece_splice import SentencePieceVocabulary
 from llama_gene.tokenization.tiktoken_splice import TiktokenVocabulary, is_rank_file
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerFast
+
+    from llama_gene.tokenization.encoder import Encoder
 
 NATIVE_NAME = "tokenizer.model"
 JSON_NAME = "tokenizer.json"
 NUM_TEXTS_A_BATCH = 1024
+LETTERS_WORTH_TABLES = 2_000_000  # 0.5 s of `tokenizers`, as long as the tables of 62,080 pieces take
 
 
 def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerFast:
@@ -49,12 +58,28 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
 
 def encode_batch(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """Return the ids of many texts, as `encode_text` gives each, several times as fast as one by one."""
-    ids: list[list[int]] = []
+    return [ids.tolist() for ids in encode_arrays(tokenizer, texts)]
+
+
+def encode_arrays(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    """Return what `encode_batch` returns, one int32 array a text: what many documents are packed from.
+
+    A tokenizer that has been asked for LETTERS_WORTH_TABLES gets tables of its own (encoder.py), which give the same ids faster.
+    """
+    ids: list[NDArray[np.int32] | None] = [None] * len(texts)
+    encoder = _encoder(tokenizer, sum(map(len, texts)))
+    if encoder is not None:
+        taken = [number for number, text in enumerate(texts) if encoder.takes(text)]
+        for number, row in zip(taken, encoder.encode([texts[number] for number in taken]), strict=True):
+            ids[number] = row
+    left = [number for number, row in enumerate(ids) if row is None]
     with _plain_text(tokenizer) as backend:
-        for start in range(0, len(texts), NUM_TEXTS_A_BATCH):
-            batch = list(texts[start : start + NUM_TEXTS_A_BATCH])
-            ids += [encoding.ids for encoding in backend.encode_batch_fast(batch, add_special_tokens=False)]
-    return ids
+        for start in range(0, len(left), NUM_TEXTS_A_BATCH):
+            numbers = left[start : start + NUM_TEXTS_A_BATCH]
+            batch = backend.encode_batch_fast([texts[number] for number in numbers], add_special_tokens=False)
+            for number, encoding in zip(numbers, batch, strict=True):
+                ids[number] = np.array(encoding.ids, np.int32)
+    return [row for row in ids if row is not None]
 
 
 def decode(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
@@ -68,7 +93,7 @@ def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
     Pieces, ids, merges in order, byte fallback and whole-word rule, normalizer, pre-tokenizer, special tokens.
     """
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content = _content(tokenizer)
     added = sorted((token["id"], token["content"], token["special"]) for token in content["added_tokens"])
     return fingerprint([content["model"], content["normalizer"], content["pre_tokenizer"], added])
 
@@ -119,6 +144,50 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, chat_templ
             write_text(folder / "chat_template.jinja", chat_template)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}", "a folder that you may write to", "Choose another one") from error
+
+
+def _content(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Return the tokenizer.json; the garbage collector, which 418,000 merges wake again and again, sleeps meanwhile (0.95 -> 0.16 s)."""
+    text = tokenizer.backend_tokenizer.to_str()
+    was_awake = gc.isenabled()
+    gc.disable()
+    try:
+        content: dict[str, Any] = json.loads(text)
+    finally:
+        if was_awake:
+            gc.enable()
+    return content
+
+
+@dataclass
+class _Tables:
+    """How much a tokenizer has encoded, and the encoder that it was worth making."""
+
+    about: str  # the state that the encoder was made of
+    letters: int = 0
+    made: bool = False
+    encoder: Encoder | None = None
+
+
+_TABLES: WeakKeyDictionary[PreTrainedTokenizerFast, _Tables] = WeakKeyDictionary()
+
+
+def _encoder(tokenizer: PreTrainedTokenizerFast, num_letters: int) -> Encoder | None:
+    """Return the tokenizer's encoder, None where there is none or it would cost more time than it saves."""
+    backend: Any = tokenizer.backend_tokenizer
+    model = backend.model
+    flags = [getattr(model, name, None) for name in ("dropout", "unk_token", "byte_fallback", "ignore_merges")]
+    sizes = [backend.get_vocab_size(), len(backend.get_added_tokens_decoder())]
+    about = repr([sizes, backend.normalizer, backend.pre_tokenizer, flags])  # microseconds; the whole JSON: 0.1 s
+    tables = _TABLES.get(tokenizer)
+    if tables is None or tables.about != about:
+        tables = _TABLES[tokenizer] = _Tables(about)
+    tables.letters += num_letters
+    if not tables.made and tables.letters >= LETTERS_WORTH_TABLES:
+        from llama_gene.tokenization.encoder import read_encoder
+
+        tables.encoder, tables.made = read_encoder(_content(tokenizer)), True
+    return tables.encoder
 
 
 @contextmanager

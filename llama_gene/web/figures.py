@@ -51,6 +51,20 @@ def plot_loss(history: Sequence[Mapping[str, float]], path: Path) -> None:
     _write(figure, path)
 
 
+def plot_lengths(histograms: Mapping[str, Mapping[str, Sequence[int]]], path: Path) -> None:
+    """Draw the document lengths of each language, one panel a language; a histogram is {"edges", "documents"}."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 2.2 * len(histograms)), layout="constrained")
+    for axes, (language, histogram) in zip(figure.subplots(len(histograms), squeeze=False)[:, 0], histograms.items(), strict=True):
+        axes.stairs(histogram["documents"], histogram["edges"], fill=True, color=OURS)
+        axes.set_title(language, fontsize=9, loc="left")
+        axes.set_ylabel("documents", fontsize=8)
+        axes.grid(alpha=0.3)
+    axes.set_xlabel("letters (bases, residues, characters)", fontsize=8)
+    _write(figure, path)
+
+
 def _new_figure(width: float, height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
