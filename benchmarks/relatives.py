@@ -6,7 +6,7 @@ and microsatellites in one of ten), protein like Swiss-Prot (one sequence of ten
 has exactly one change in five letters; a homologue of 35 % keeps exactly 35 % of its residues, changes the others as BLOSUM62 has it, and
 loses or gains one stretch of up to four for each 75.
 
-    python benchmarks/relatives.py [--pairs 1000] [--unrelated 3000] [--kinds dna protein] [--letters even real] [--seed 0]
+    python benchmarks/relatives.py [--pairs 1000] [--unrelated 3000] [--kinds dna protein] [--letters even real] [--expected 0.001]
 
 Prints Markdown: recall for each relation and length (for `clusters`; beside it that of an exhaustive alignment, which no seed can miss),
 false pairs, relatives on two sides of a split, seconds.
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import cache
 
 from llama_gene.sequences.alphabet import get_alphabet, reverse_complement
-from llama_gene.sequences.similarity import clusters, find_relatives, split_by_group
+from llama_gene.sequences.similarity import Thresholds, clusters, find_relatives, split_by_group
 
 LETTERS = {"dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
 LENGTHS = {"dna": (150, 200, 300), "protein": (50, 75, 100, 150, 300)}
@@ -116,9 +116,9 @@ def makers(kind: str, real: bool) -> dict[str, Maker]:
     return found
 
 
-def measure(kind: str, real: bool, num_pairs: int, num_unrelated: int, seed: int) -> None:
+def measure(kind: str, real: bool, num_pairs: int, num_unrelated: int, expected: float, seed: int) -> None:
     """Plant, search, split; print one table."""
-    rng = random.Random(seed)
+    rng, thresholds = random.Random(seed), Thresholds(expected=expected)
     lengths, named = LENGTHS[kind], list(makers(kind, real).items())
     classes = [(name, make, length) for name, make in named for length in lengths]
     planted = [classes[number % len(classes)] for number in range(num_pairs)]
@@ -129,17 +129,17 @@ def measure(kind: str, real: bool, num_pairs: int, num_unrelated: int, seed: int
     family = [*range(num_pairs), *range(num_pairs), *range(num_pairs, num_pairs + num_unrelated)]
 
     start = time.process_time()
-    groups = clusters(sequences, kind)
+    groups = clusters(sequences, kind, thresholds=thresholds)
     seconds = time.process_time() - start
     start = time.process_time()
-    relatives = find_relatives(sequences, kind)
+    relatives = find_relatives(sequences, kind, thresholds=thresholds)
     listed = time.process_time() - start
     found = {(relative.first, relative.second) for relative in relatives}
     false_pairs = sum(family[first] != family[second] for first, second in found)
     splits = split_by_group(groups, {"train": 0.7, "dev": 0.1, "test": 0.2}, seed)
     straddling = sum(splits[first] != splits[second] for first, second in found)
     leaked = sum(splits[number] != splits[num_pairs + number] for number in range(num_pairs))
-    exhaustive = alignable(parents, children, sequences, kind)
+    exhaustive = alignable(parents, children, sequences, kind, thresholds)
 
     print(f"\n### {kind}, {'letters as in real sequences' if real else 'even letters'} (simulated, seed {seed})\n")
     print("| relative | " + " | ".join(f"{length} {'bp' if kind == 'dna' else 'residues'}" for length in lengths) + " |")
@@ -162,11 +162,11 @@ def measure(kind: str, real: bool, num_pairs: int, num_unrelated: int, seed: int
     )
 
 
-def alignable(parents: list[str], children: list[str], sequences: list[str], kind: str) -> list[bool]:
+def alignable(parents: list[str], children: list[str], sequences: list[str], kind: str, thresholds: Thresholds) -> list[bool]:
     """Return which planted pairs an alignment without seeds tells from chance, in a search of this size."""
-    from llama_gene.sequences.similarity import ANY, _Search
+    from llama_gene.sequences.similarity import _Search
 
-    search = _Search(sequences, None, get_alphabet(kind), ANY)
+    search = _Search(sequences, None, get_alphabet(kind), thresholds)
     strands = (0, 1) if kind == "dna" else (0,)
     number = len(parents)
     return [any(search.judge(pair, number + pair, strand, 0) for strand in strands) for pair in range(number)]
@@ -178,11 +178,12 @@ def main() -> None:
     parser.add_argument("--unrelated", type=int, default=3000)
     parser.add_argument("--kinds", nargs="+", default=["dna", "protein"], choices=["dna", "protein"])
     parser.add_argument("--letters", nargs="+", default=["even", "real"], choices=["even", "real"])
+    parser.add_argument("--expected", type=float, default=0.001, help="chance pairs that a whole search may make")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     for kind in arguments.kinds:
         for letters in arguments.letters:
-            measure(kind, letters == "real", arguments.pairs, arguments.unrelated, arguments.seed)
+            measure(kind, letters == "real", arguments.pairs, arguments.unrelated, arguments.expected, arguments.seed)
 
 
 if __name__ == "__main__":

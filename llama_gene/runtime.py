@@ -233,6 +233,12 @@ def whole_dir(path: Path) -> Iterator[Path]:
                     parent.rmdir()
 
 
+def make_dir(path: Path) -> None:
+    """Make a folder and its parents. Raises InputError where that is refused, MachineError when the disk is full."""
+    with _one_line_for_disk(path), _one_line_for_path(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def check_output(path: Path, stage: str | None = None) -> None:
     """Raise InputError when `path` cannot become an output folder: before the work rather than after it.
 

@@ -210,8 +210,10 @@ TABLE = [
 
 
 def listing(folder: Path) -> set[str]:
-    """Return every path below a folder, hidden ones included."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    """Return every path below a folder, hidden ones included, but for finished parts, which wait for a mended config or file."""
+    places = {path.relative_to(folder) for path in folder.rglob("*")}
+    kept = {place for place in places if ".out.work" in place.parts or (place / ".out.work") in places}
+    return {str(place) for place in places - kept}
 
 
 def error_lines(text: str) -> list[str]:

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 
 from llama_gene import runtime
-from llama_gene.data.documents import FORMAT, Part, PartTask, make_part
-from llama_gene.data.repeats import DROPPED, Decisions, check_named, decide
-from llama_gene.data.settings import SPLITS, Settings, Source
+from llama_gene.data.documents import FORMAT, Part, PartTask, make_part, read_table
+from llama_gene.data.repeats import DROPPED, Decisions, check_named, decide, num_letters_to_cluster
+from llama_gene.data.settings import MAX_CLUSTERED_LETTERS, SPLITS, Settings, Source
 from llama_gene.data.splits import evaluation_files, evaluation_sequences
 from llama_gene.data.workers import Engine, run_tasks
-from llama_gene.errors import ConfigError, InputError, MissingFileError
-from llama_gene.sequences.alphabet import reverse_complement
+from llama_gene.errors import InputError, MissingFileError
+from llama_gene.sequences.alphabet import get_alphabet, read_letters, reverse_complement, write_letters
 from llama_gene.sequences.files import STANDARD_INPUT
 from llama_gene.sequences.records import read_documents
 from llama_gene.sequences.sources import ENGLISH
@@ -85,12 +85,12 @@ def write_corpus(
     for source, paths in zip(sources, found, strict=True):
         evaluation = _evaluation(source, settings, data_dir)
         tasks += _part_tasks(source, paths, settings, evaluation, data_dir, seed, parts_dir, hashes)
-    made = run_tasks(make_part, tasks, workers, engine, "files")
-    try:
-        report = _write_languages(by_language, made, settings, folder, seed, workers, engine, shard_letters)
-    except (ConfigError, InputError):
-        shutil.rmtree(parts_dir.parent)  # other settings will need other parts
-        raise
+    # standard input belongs to this process
+    piped = {task.key: make_part(task) for task in tasks if STANDARD_INPUT in task.paths}
+    others = [task for task in tasks if task.key not in piped]
+    piped |= {part.folder.name: part for part in run_tasks(make_part, others, workers, engine, "files")}
+    made = [piped[task.key] for task in tasks]
+    report = _write_languages(by_language, made, settings, folder, seed, workers, engine, shard_letters)
     if work is None:
         shutil.rmtree(folder / ".work")
     return report
@@ -108,9 +108,16 @@ def _write_languages(
 ) -> dict[str, dict[str, Any]]:
     """Decide on the documents of each language and write its shards; return facts per language."""
     check_named(made, settings)
+    parts_of = {language: [part for part in made if part.source.language == language] for language in languages}
+    for language, parts in parts_of.items():
+        if (num_letters := num_letters_to_cluster(parts)) > MAX_CLUSTERED_LETTERS:
+            raise InputError(
+                f"'{language}' is to be divided by clusters, and has {num_letters:,} letters",
+                f"at most {MAX_CLUSTERED_LETTERS:,} for the built-in search",
+                "Set split.protein: record (relatives may straddle), and hold out a source of its own with split: valid",
+            )
     report = {}
-    for language in languages:
-        parts = [part for part in made if part.source.language == language]
+    for language, parts in parts_of.items():
         decisions = decide(parts, settings, seed)
         report[language] = facts = _facts(parts, decisions, settings)
         facts["shards"] = {}
@@ -121,12 +128,12 @@ def _write_languages(
     return report
 
 
-def input_files(sources: Sequence[Source], settings: Settings, data_dir: Path | None) -> list[Path]:
-    """Return all files that a corpus depends on, evaluation files included; standard input is no file."""
-    found = [path for source in sources for path in source_paths(source, data_dir) if str(path) != STANDARD_INPUT]
-    found += [source.gff for source in sources if source.gff is not None]
-    found += evaluation_files(settings.decontaminate.located(data_dir), data_dir)
-    return list(dict.fromkeys(found))
+def input_files(sources: Sequence[Source], settings: Settings, data_dir: Path | None) -> list[list[Path]]:
+    """Return the files that a corpus depends on: of each source, then the evaluation files; standard input is no file."""
+    found = [[path for path in source_paths(source, data_dir) if str(path) != STANDARD_INPUT] for source in sources]
+    for files, source in zip(found, sources, strict=True):
+        files += [source.gff] if source.gff is not None else []
+    return [*found, evaluation_files(settings.decontaminate.located(data_dir), data_dir)]
 
 
 def corpus_shards(folder: Path, language: str, split: str) -> list[Path]:
@@ -154,12 +161,13 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
     if not path.is_file():
         with runtime.whole_file(path) as temporary, temporary.open("wb", 1 << 22) as shard:
             shard.writelines(_lines(task))
-    tables = [(np.load(Path(folder) / "documents.npy", mmap_mode="r"), rows) for folder, rows in task.pieces]
+    tables = [(read_table(Path(folder)), rows) for folder, rows in task.pieces]
     copies = 2 if task.reverse_kind else 1
     return {
         "file": task.name,
         "documents": copies * sum(len(rows) for _, rows in tables),
         "letters": copies * sum(int(table["letters"][rows].sum()) for table, rows in tables),
+        "file_bytes": path.stat().st_size,
         "sha256": runtime.file_hash(path),
     }
 
@@ -198,13 +206,17 @@ def _part_tasks(
     tasks = []
     groups = [list(paths)] if source.max_letters else [[path] for path in paths]
     settings = replace(settings, decontaminate=replace(settings.decontaminate, evaluation=settings.decontaminate.located(data_dir)))
-    decisive = {**runtime.plain(settings), "decontaminate": evaluation}
+    # how the other kind of sequence is divided changes nothing here
+    split = replace(settings.split, protein="record") if source.is_nucleotide else replace(settings.split, dna="tail")
+    sketched = settings.repeats.sketch_scaled if settings.repeats.near_identity else 0
+    decisive = [runtime.plain(settings.cut), runtime.plain(split), sketched, evaluation]
     # where files lie and what their licence is change no document; names do: they stand in the ids of text documents
     plain = {**runtime.plain(source), "inputs": [], "licence": "", "gff": _hash(source.gff, hashes) if source.gff else ""}
     for group in groups:
         content = [[path.name, _hash(path, hashes)] for path in group]
         key = runtime.fingerprint([FORMAT, plain, decisive, seed, content])
-        tasks.append(PartTask(source, [str(path) for path in group], settings, data_dir, seed, str(folder), key))
+        places = [str(path) if str(path) == STANDARD_INPUT else str(path.resolve()) for path in group]  # workers may be elsewhere
+        tasks.append(PartTask(source, places, settings, data_dir, evaluation, seed, str(folder.resolve()), key))
     return tasks
 
 
@@ -251,7 +263,7 @@ def _runs(values: Any, rows: Any) -> Iterator[tuple[int, Any]]:
 def _lines(task: ShardTask) -> Iterator[bytes]:
     """Yield the lines of a shard, and those of the other strand where asked."""
     for folder, rows in task.pieces:
-        table = np.load(Path(folder) / "documents.npy", mmap_mode="r")
+        table = read_table(Path(folder))
         offsets, sizes = table["offset"][rows].tolist(), table["size"][rows].tolist()
         with (Path(folder) / "documents.jsonl").open("rb", 1 << 20) as documents:
             for offset, size in zip(offsets, sizes, strict=True):
@@ -259,8 +271,9 @@ def _lines(task: ShardTask) -> Iterator[bytes]:
                 line = documents.read(size)
                 yield line
                 if task.reverse_kind:
-                    document = json.loads(line)
-                    other = {"id": f"{document['id']}:reverse", "text": reverse_complement(document["text"], task.reverse_kind)}
+                    document, alphabet = json.loads(line), get_alphabet(task.reverse_kind)
+                    text = write_letters(reverse_complement(read_letters(document["text"], alphabet), task.reverse_kind), alphabet)
+                    other = {"id": f"{document['id']}:reverse", "text": text}
                     yield (json.dumps(other, ensure_ascii=False) + "\n").encode()
 
 

@@ -3,8 +3,8 @@
 A *part* is a folder with the documents of one task (a file of a source), written whole or not at all:
 
     documents.jsonl    {"id", "text"} a line
-    documents.npy      one `DOCUMENT` a line: where it stands, its letters, record, split, repeat key, and why it is dropped, if it is
-    records.tsv        id and letters of each record (behind the letter policy), in order
+    documents.bin      one `DOCUMENT` a line: where it stands, its letters, record, split, repeat key, and why it is dropped, if it is
+    records.tsv        id of each record behind the letter policy, and of the file's record that it is a piece of, in order
     sketches.npy       FracMinHash sketches of long records, one array after the other; sketches.tsv: record and number of hashes
     facts.json         what was read, repeated and rejected, with reasons
 
@@ -49,6 +49,7 @@ DOCUMENT = np.dtype(
 )
 FORMAT = 1  # raise it when parts mean something else: earlier ones are then read again
 _WRITE_BYTES = 1 << 22
+_TABLE_ROWS = 50_000  # of the table in memory at once
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class PartTask:
     settings: Settings
     data_dir: Path | None
     """Where the tables of evaluation tasks are looked up."""
+    evaluation: str
+    """Digits that name the content of the evaluation sequences."""
     seed: int
     folder: str
     """Where parts lie."""
@@ -90,18 +93,17 @@ class Part:
     @property
     def documents(self) -> Any:
         """The `DOCUMENT` array; not loaded, but for what is looked at."""
-        path = self.folder / "documents.npy"
-        return np.load(path, mmap_mode="r" if path.stat().st_size > 1 << 20 else None)  # an empty array cannot be mapped
+        return read_table(self.folder)
 
     @property
     def facts(self) -> dict[str, Any]:
         """The counts."""
         return dict(runtime.read_json(self.folder / "facts.json"))
 
-    def records(self) -> list[tuple[str, int]]:
-        """Return (id, letters) of each record."""
-        lines = (self.folder / "records.tsv").read_text(encoding="utf-8").splitlines()
-        return [(name, int(letters)) for name, letters in (line.rsplit("\t", 1) for line in lines)]
+    def records(self) -> list[tuple[str, str]]:
+        """Return (id, id of the file's record) of each record."""
+        lines = (self.folder / "records.tsv").read_text(encoding="utf-8", errors="surrogatepass").split("\n")[:-1]
+        return [(name, origin) for name, _, origin in (line.partition("\t") for line in lines)]
 
     def sketches(self) -> list[tuple[int, Sketch]]:
         """Return (record, sketch) of each sketched record."""
@@ -119,6 +121,12 @@ class Part:
             for line in lines:
                 document = json.loads(line)
                 yield document["id"], document["text"]
+
+
+def read_table(folder: Path) -> Any:
+    """Return the `DOCUMENT` table of a part: mapped where it is large (an empty file cannot be)."""
+    path = folder / "documents.bin"
+    return np.memmap(path, DOCUMENT, "r") if path.stat().st_size > 1 << 20 else np.fromfile(path, DOCUMENT)
 
 
 def make_part(task: PartTask) -> Part:
@@ -156,6 +164,7 @@ def cut_record(
 def _records(source: Source, paths: list[Path], letters: LetterCounts, counts: PartCounts) -> Iterator[Record]:
     """Yield the records of a source up to its letter limit; letters behind it are read no further than the record they stand in."""
     room = source.max_letters or None
+    received = 0
     for path in paths:
         with runtime.progress(f"{source.language}: {path.name}", "letters", position=1) as bar:
             reader = read_source(
@@ -173,13 +182,18 @@ def _records(source: Source, paths: list[Path], letters: LetterCounts, counts: P
             )
             for record in reader:
                 bar.update(len(record.sequence))
+                received += len(record.sequence)
+                is_whole = record.origin == record.id and (room is None or len(record.sequence) <= room)
                 if room is not None and len(record.sequence) > room:
                     counts.letters_rejected["beyond max_letters"] += len(record.sequence) - room
-                    record = replace(record, sequence=record.sequence[:room], circular=False)
+                    record = replace(record, sequence=record.sequence[:room])
                 if room is not None:
                     room -= len(record.sequence)
-                yield replace(record, circular=True) if source.circular else record
+                circular = record.circular or (source.circular and source.content == "sequence")
+                yield replace(record, circular=circular and is_whole)
                 if room == 0:
+                    # pieces of the record under way that the policy has counted as kept, and nobody takes
+                    counts.letters_rejected["beyond max_letters"] += letters.letters_kept - received
                     return
 
 
@@ -190,21 +204,23 @@ def _write_part(task: PartTask, folder: Path) -> None:
     policy = settings.decontaminate
     screen = None
     if policy.evaluation:
-        screen = _screen(tuple(policy.evaluation), source.alphabet_name, policy.length(source), policy.share, task.data_dir)
+        screen = _screen(
+            tuple(policy.evaluation), source.alphabet_name, policy.length(source), policy.share, task.data_dir, task.evaluation
+        )
     sketched = source.is_nucleotide and settings.repeats.near_identity > 0
     alphabet = get_alphabet(source.alphabet_name) if source.alphabet_name != ENGLISH else None
     table: list[tuple[Any, ...]] = []
-    tables: list[Any] = []
     hits: Counter[str] = Counter()
     hashes: list[Any] = []
     offset = 0
     with (
         (folder / "documents.jsonl").open("wb", _WRITE_BYTES) as documents,
+        (folder / "documents.bin").open("wb") as tables,
         (folder / "records.tsv").open("w", encoding="utf-8", errors="surrogatepass") as records,
         (folder / "sketches.tsv").open("w") as sketches,
     ):
         for number, (record, rng) in enumerate(read_part(source, [Path(path) for path in task.paths], task.seed, counts)):
-            records.write(f"{' '.join(record.id.split())}\t{len(record.sequence)}\n")
+            records.write(f"{_one_word(record.id)}\t{_one_word(record.origin)}\n")
             if sketched and len(record.sequence) >= MIN_SKETCHED:
                 found = sketch(record.sequence, settings.repeats.sketch_scaled)
                 hashes.append(found.hashes)
@@ -218,28 +234,34 @@ def _write_part(task: PartTask, folder: Path) -> None:
                 documents.write(line)
                 table.append((repeat_key(text, source), offset, len(line), len(text), number, split, held is not None))
                 offset += len(line)
-                if len(table) == 100_000:
-                    tables.append(np.array(table, DOCUMENT))
+                if len(table) == _TABLE_ROWS:
+                    np.array(table, DOCUMENT).tofile(tables)
                     table.clear()
-    tables.append(np.array(table, DOCUMENT))
-    np.save(folder / "documents.npy", np.concatenate(tables))
+        np.array(table, DOCUMENT).tofile(tables)
     np.save(folder / "sketches.npy", np.concatenate(hashes) if hashes else np.zeros(0, np.uint64))
     short = screen.index.num_short if screen is not None else 0
     runtime.write_json(folder / "facts.json", {**runtime.plain(counts), "evaluation_hits": dict(hits), "evaluation_short": short})
 
 
 @lru_cache(maxsize=2)
-def _screen(evaluation: tuple[str, ...], kind: str, length: int, share: float, data_dir: Path | None) -> Screen | None:
-    """Return the screen for a kind, made once in a process; None where no evaluation sequence is of that kind."""
+def _screen(evaluation: tuple[str, ...], kind: str, length: int, share: float, data_dir: Path | None, content: str) -> Screen | None:
+    """Return the screen for a kind, made once in a process for a content; None where no evaluation sequence is of that kind."""
     if kind == ENGLISH:
         return None
     sequences = evaluation_sequences(evaluation, kind, data_dir)
     return Screen(sequences, kind, length, share) if any(sequences.values()) else None
 
 
+def _one_word(name: str) -> str:
+    """Return a name without the blanks that would break a table."""
+    return " ".join(name.split())
+
+
 def repeat_key(text: str, source: Source) -> tuple[int, int]:
     """Return 128 bits that name a text; a strand shares them with its reverse complement."""
-    canonical = min(text, reverse_complement(text, source.alphabet_name)) if source.is_nucleotide else text
+    canonical = text if source.alphabet_name == ENGLISH else text.upper()
+    if source.is_nucleotide:
+        canonical = min(canonical, reverse_complement(canonical, source.alphabet_name))
     digest = hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
@@ -250,7 +272,7 @@ def _split_record(record: Record, source: Source, settings: Settings, seed: int)
         return [(SPLITS.index(source.split), record)]
     split = settings.split
     shares = {"valid": split.valid_fraction, "test": split.test_fraction}
-    if named := split.named(record.id):
+    if named := split.named(record.origin):
         return [(SPLITS.index(named), record)]
     if not any(shares.values()):
         return [(0, record)]
@@ -259,7 +281,7 @@ def _split_record(record: Record, source: Source, settings: Settings, seed: int)
         return [(UNDECIDED, record)]
     if way == "tail":
         return _tails(record, shares, settings.cut.min_fragment)
-    digest = hashlib.sha256(f"{seed}-{record.id}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}-{record.origin}".encode("utf-8", "surrogatepass")).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     if place < shares["valid"]:
         return [(1, record)]
@@ -302,4 +324,8 @@ def _cut(record: Record, source: Source, settings: Settings, rng: random.Random,
         counts.letters_rejected[f"shorter than {MIN_PROTEIN_LENGTH} residues"] += len(text)
     else:
         for start in range(0, len(text), cut.max_protein):
-            yield record.id if len(text) <= cut.max_protein else f"{record.id}:{start}", text[start : start + cut.max_protein]
+            window = text[start : start + cut.max_protein]
+            if len(window) >= MIN_PROTEIN_LENGTH:
+                yield record.id if len(text) <= cut.max_protein else f"{record.id}:{start}", window
+            else:
+                counts.letters_rejected[f"shorter than {MIN_PROTEIN_LENGTH} residues"] += len(window)

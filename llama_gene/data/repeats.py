@@ -6,8 +6,8 @@
 4. Documents that repeat an earlier one exactly (either strand) are dropped; a training document comes before a held-out one, so that what
    is held out never repeats what is trained on.
 
-Keys are compared bucket by bucket, a few million at a time from memory-mapped files, so memory does not grow with the corpus: a bit more
-than one byte a document stays in memory (16 GB of DNA: 25 million documents).
+Keys are compared bucket by bucket, a few million at a time; two bytes a document stay in memory (16 GB of DNA: 25 million documents). The
+sketches are held whole (see sketches.py), and the sequences that are clustered.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_gene.data.documents import Part
-from llama_gene.data.settings import MAX_CLUSTERED_LETTERS, SPLITS, UNDECIDED, Settings
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.data.settings import SPLITS, UNDECIDED, Settings
+from llama_gene.errors import ConfigError
+from llama_gene.sequences.alphabet import get_alphabet, read_letters
 from llama_gene.sequences.similarity import clusters, split_by_group
 from llama_gene.sequences.sketches import Sketch, near_duplicates, repeat_reason
 
@@ -69,41 +70,52 @@ def decide(parts: Sequence[Part], settings: Settings, seed: int) -> Decisions:
     return decisions
 
 
+def num_letters_to_cluster(parts: Sequence[Part]) -> int:
+    """Return how many letters the parts of a language have if some of its records wait for a cluster, else 0."""
+    if not any(bool((part.documents["split"] == UNDECIDED).any()) for part in parts):
+        return 0
+    return sum(int(part.documents["letters"].sum()) for part in parts)
+
+
 def _divide_clusters(parts: Sequence[Part], decisions: Decisions, settings: Settings, seed: int) -> None:
-    """Give the records that wait for a split to one, cluster by cluster."""
+    """Give the records that wait for a split to one, cluster by cluster.
+
+    Records whose split is given take part: what is related to one of training goes to training, else to validation, else to the test.
+    """
+    if not num_letters_to_cluster(parts):
+        return
+    alphabet = get_alphabet(parts[0].source.alphabet_name)
     sequences: list[str] = []
     owners: list[tuple[int, int]] = []  # part, record
-    waiting = [part_number for part_number, verdicts in enumerate(decisions.verdicts) if UNDECIDED in verdicts]
-    num_letters = sum(int(parts[number].documents["letters"].sum()) for number in waiting)
-    if num_letters > MAX_CLUSTERED_LETTERS:
-        raise InputError(
-            f"'{parts[waiting[0]].source.language}' is to be divided by clusters, and has {num_letters:,} letters",
-            f"at most {MAX_CLUSTERED_LETTERS:,} for the built-in search",
-            "Set split.protein: record (relatives may straddle), or hold out a source of its own with split: valid",
-        )
-    for number in waiting:
-        documents = parts[number].documents
-        undecided = decisions.verdicts[number] == UNDECIDED
-        for row, text in enumerate(_texts(parts[number])):
-            if undecided[row]:
-                record = int(documents["record"][row])
-                if owners and owners[-1] == (number, record):
-                    sequences[-1] += text  # the next window of a long record
-                else:
-                    owners.append((number, record))
-                    sequences.append(text)
-    if not sequences:
-        return
-    groups = clusters(sequences, parts[waiting[0]].source.alphabet_name)
+    given: list[int] = []
+    for number, part in enumerate(parts):
+        documents = part.documents
+        for row, (_, text) in enumerate(part.texts()):
+            owner = (number, int(documents["record"][row]))
+            letters = read_letters(text, alphabet)
+            if owners and owners[-1] == owner:
+                sequences[-1] += letters  # the next window of a long record
+            else:
+                owners.append(owner)
+                sequences.append(letters)
+                given.append(int(documents["split"][row]))
+    groups = clusters(sequences, alphabet.name)
     decisions.num_clusters = len(set(groups))
-    split = settings.split
-    shares = {"train": 1 - split.valid_fraction - split.test_fraction, "valid": split.valid_fraction, "test": split.test_fraction}
-    chosen = split_by_group(groups, {name: share for name, share in shares.items() if share > 0}, seed)
-    splits = {owner: SPLITS.index(name) for owner, name in zip(owners, chosen, strict=True)}
-    for number in waiting:
-        documents, verdicts = parts[number].documents, decisions.verdicts[number]
+    splits_of: dict[int, int] = {}  # of clusters that hold a record whose split is given: the first in the order of SPLITS
+    for group, split in zip(groups, given, strict=True):
+        if split != UNDECIDED:
+            splits_of[group] = min(split, splits_of.get(group, split))
+    waiting = [place for place, split in enumerate(given) if split == UNDECIDED]
+    free = [place for place in waiting if groups[place] not in splits_of]
+    policy = settings.split
+    shares = {"train": 1 - policy.valid_fraction - policy.test_fraction, "valid": policy.valid_fraction, "test": policy.test_fraction}
+    chosen = split_by_group([groups[place] for place in free], {name: share for name, share in shares.items() if share > 0}, seed)
+    decided = {owners[place]: SPLITS.index(name) for place, name in zip(free, chosen, strict=True)}
+    decided |= {owners[place]: splits_of[groups[place]] for place in waiting if groups[place] in splits_of}
+    for number, part in enumerate(parts):
+        records, verdicts = part.documents["record"], decisions.verdicts[number]
         for row in np.flatnonzero(verdicts == UNDECIDED).tolist():
-            verdicts[row] = splits[number, int(documents["record"][row])]
+            verdicts[row] = decided[number, int(records[row])]
 
 
 def _drop_near_duplicates(parts: Sequence[Part], decisions: Decisions, identity: float) -> None:
@@ -131,38 +143,30 @@ def _drop_near_duplicates(parts: Sequence[Part], decisions: Decisions, identity:
 
 def _drop_exact_repeats(parts: Sequence[Part], decisions: Decisions) -> None:
     """Drop all but the first of equal documents: training before held out, then in the order of the parts."""
-    tables = [part.documents for part in parts]
-    num_buckets = 1 + sum(map(len, tables)) // BUCKET_DOCUMENTS
-    repeated = [np.zeros(len(table), dtype=bool) for table in tables]
+    num_buckets = 1 + sum(map(len, decisions.verdicts)) // BUCKET_DOCUMENTS
+    repeated = [np.zeros(len(verdicts), dtype=bool) for verdicts in decisions.verdicts]
     for bucket in range(num_buckets):
-        rows = [
-            np.flatnonzero((table["key"][:, 0] % np.uint64(num_buckets) == bucket) & (verdicts != DROPPED))
-            for table, verdicts in zip(tables, decisions.verdicts, strict=True)
-        ]
-        keys = np.concatenate([table["key"][chosen] for table, chosen in zip(tables, rows, strict=True)])
-        if not len(keys):
-            continue
-        part = np.repeat(np.arange(len(parts)), [len(chosen) for chosen in rows])
-        row = np.concatenate(rows)
+        rows, keys = [], []
+        for part, verdicts in zip(parts, decisions.verdicts, strict=True):
+            key = part.documents["key"]  # one part at a time: thousands of mapped files would be too many
+            rows.append(np.flatnonzero((key[:, 0] % np.uint64(num_buckets) == bucket) & (verdicts != DROPPED)))
+            keys.append(key[rows[-1]])
+        key, row = np.concatenate(keys), np.concatenate(rows)
+        part_of = np.repeat(np.arange(len(parts)), [len(chosen) for chosen in rows])
         held_out = np.concatenate([verdicts[chosen] != 0 for verdicts, chosen in zip(decisions.verdicts, rows, strict=True)])
-        order = np.lexsort((row, part, held_out, keys[:, 1], keys[:, 0]))
-        again = np.flatnonzero((keys[order[1:]] == keys[order[:-1]]).all(axis=1)) + 1
-        for number in range(len(parts)):
-            mine = order[again][part[order[again]] == number]
-            repeated[number][row[mine]] = True
-    for number, table in enumerate(tables):
-        decisions.drop(number, repeated[number], table["letters"], EXACT)
-
-
-def _texts(part: Part) -> Any:
-    """Yield the texts of a part's documents."""
-    return (text for _, text in part.texts())
+        order = np.lexsort((row, part_of, held_out, key[:, 1], key[:, 0]))
+        again = order[1:][(key[order[1:]] == key[order[:-1]]).all(axis=1)]
+        for number in np.unique(part_of[again]).tolist():
+            repeated[number][row[again[part_of[again] == number]]] = True
+    for number, part in enumerate(parts):
+        if repeated[number].any():
+            decisions.drop(number, repeated[number], part.documents["letters"], EXACT)
 
 
 def check_named(parts: Sequence[Part], settings: Settings) -> None:
     """Raise ConfigError for a record that `split` names and no source has."""
     wanted = {*settings.split.valid_records, *settings.split.test_records}
-    found = {name for part in parts if wanted for name, _ in part.records()}
+    found = {origin for part in parts if wanted for _, origin in part.records()}
     if missing := sorted(wanted - found):
         known = ", ".join(sorted(found)[:8])
         raise ConfigError(

@@ -52,6 +52,7 @@ def _run_in_pools(function: Callable[[Task], Result], tasks: Sequence[Task], wor
     results: dict[int, Result] = {}
     deaths = 0
     while len(results) < len(tasks):
+        strangers = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
         try:
             numbers: dict[Future[Result], int] = {
@@ -73,7 +74,7 @@ def _run_in_pools(function: Callable[[Task], Result], tasks: Sequence[Task], wor
                 ) from error
             runtime.get_logger().warning("a worker process was killed; its task is started again")
         except BaseException:
-            for process in multiprocessing.active_children():  # else the pool would first finish what is under way
+            for process in set(multiprocessing.active_children()) - strangers:  # else the pool would first finish what is under way
                 process.terminate()
             raise
         finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from llama_gene.data.corpus import SHARD_LETTERS, input_files, write_corpus
 from llama_gene.data.settings import ContaminationPolicy, CutPolicy, RepeatPolicy, Settings, Source, SplitPolicy
 from llama_gene.data.workers import Engine
 from llama_gene.errors import ConfigError
+from llama_gene.sequences.files import STANDARD_INPUT
 
 CARD_NAME, FIGURE_NAME, DROPPED_NAME = "card.md", "lengths.png", "dropped_records.tsv"
 
@@ -58,6 +61,8 @@ def run(config: Config) -> Path | None:
         raise ConfigError("no sources are given", "at least one source with inputs", "See docs/own_data.md")
     if config.shard_letters < 1:
         raise ConfigError(f"shard_letters is {config.shard_letters}", "at least 1 letter")
+    if config.preview < 0:
+        raise ConfigError(f"preview is {config.preview}", "a number of documents, or 0")
     if config.preview:
         from llama_gene.data.preview import preview
 
@@ -70,18 +75,26 @@ def run(config: Config) -> Path | None:
     runtime.check_output(out, "corpus")
     runtime.check_inputs_outside(out, [name for source in config.sources for name in source.inputs])
     known = runtime.read_manifest(out, "corpus").get("inputs", []) if (out / runtime.MANIFEST_NAME).is_file() else []
-    inputs = runtime.hash_files(input_files(config.sources, config.settings(), config.data_dir), known)
-    key = runtime.fingerprint([_decisive(config), [entry["sha256"] for entry in inputs], runtime.package_version()])
-    if _is_whole(out, key):
+    groups = input_files(config.sources, config.settings(), config.data_dir)
+    inputs = runtime.hash_files(dict.fromkeys(path for group in groups for path in group), known)
+    hashes = {entry["path"]: entry["sha256"] for entry in inputs}
+    content = [[(path.name, hashes[str(path)]) for path in group] for group in groups]
+    key = runtime.fingerprint([_decisive(config), content, runtime.package_version()])
+    is_piped = any(STANDARD_INPUT in source.inputs for source in config.sources)  # nobody knows what will come
+    if not is_piped and _is_whole(out, key):
         log.info("corpus: unchanged, %s is reused", out)
         return out
-    work = out.resolve().with_name(f".{out.resolve().name}.work")  # finished parts outlive an interrupted run
-    with runtime.whole_dir(out) as folder:
-        hashes = {entry["path"]: entry["sha256"] for entry in inputs}
+    work = out.resolve().with_name(f".{out.resolve().name}.work")  # finished parts and shards outlive an interrupted run
+    made = work / (runtime.fingerprint(time.time_ns()) if is_piped else key)
+    for earlier in work.glob("*/"):
+        if earlier.name not in ("parts", made.name):
+            shutil.rmtree(earlier)  # shards of other inputs or settings
+    runtime.make_dir(made)
+    try:
         languages = write_corpus(
             config.sources,
             config.settings(),
-            folder,
+            made,
             config.data_dir,
             config.seed,
             work=work,
@@ -90,12 +103,27 @@ def run(config: Config) -> Path | None:
             shard_letters=config.shard_letters,
             file_hashes=hashes,
         )
-        _write_card(folder, config, languages, inputs)
-        runtime.write_manifest(folder, "corpus", config, key=key, inputs=inputs, languages=languages)
-    shutil.rmtree(work, ignore_errors=True)
+    finally:
+        _remove_empty(made, work / "parts", work)
+    _write_card(made, config, languages, inputs)
+    runtime.write_manifest(made, "corpus", config, key=key, inputs=inputs, languages=languages)
+    with runtime.whole_dir(out) as folder:
+        os.replace(made, folder)  # over an empty folder
+    shutil.rmtree(work)
     for language, facts in languages.items():
         log.info("corpus %s: %s", language, _summary(facts))
+        if config.split.valid_fraction and not facts["documents"].get("valid"):
+            log.warning("corpus %s: nothing is held out for validation; its records are too short or too few (see split)", language)
     return out
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Remove folders that hold nothing."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            if folder.parent.is_dir() and not any(folder.parent.iterdir()) and folder.name.startswith("."):
+                folder.parent.rmdir()  # made for this output
 
 
 def _decisive(config: Config) -> dict[str, Any]:
@@ -110,7 +138,12 @@ def _is_whole(folder: Path, key: str) -> bool:
         return False
     manifest = runtime.read_manifest(folder, "corpus")
     shards = [shard for facts in manifest["languages"].values() for split in facts.get("shards", {}).values() for shard in split]
-    return manifest.get("key") == key and all((folder / shard["file"]).is_file() for shard in shards)
+    return manifest.get("key") == key and all(_size(folder / shard["file"]) == shard["file_bytes"] for shard in shards)
+
+
+def _size(path: Path) -> int:
+    """Return a file's size in bytes, -1 where there is none."""
+    return path.stat().st_size if path.is_file() else -1
 
 
 def _write_card(folder: Path, config: Config, languages: dict[str, dict[str, Any]], inputs: list[dict[str, Any]]) -> None:

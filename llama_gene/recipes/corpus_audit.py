@@ -74,6 +74,7 @@ def run(config: Config) -> Path:
     if not inputs:
         raise ConfigError("there is nothing to audit", "files of splits, or YAML files of tasks", "Set --train and --test, or --tasks")
     runtime.check_inputs_outside(config.out, inputs)
+    runtime.check_output(config.out, STAGE)
     started = time.perf_counter()
     splits = read_splits(config)
     found = sorted(audit(splits, config), key=lambda item: (item.split.task, item.split.split, item.other.task, item.other.split))

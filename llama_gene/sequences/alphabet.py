@@ -134,6 +134,15 @@ def write_letters(seq: str, alphabet: Alphabet) -> str:
     return "".join(tokens[letter] for letter in seq)
 
 
+def read_letters(text: str, alphabet: Alphabet) -> str:
+    """Return the sequence that `write_letters` wrote, upper case where its letters are tokens.
+
+    >>> read_letters("<3di:d><3di:v>", get_alphabet("3di")), read_letters("acGT", get_alphabet("dna"))
+    ('DV', 'acGT')
+    """
+    return "".join(token[-2].upper() for token in LETTER_TOKEN.findall(text)) if alphabet.namespace else text
+
+
 def tokens_of(alphabet: Alphabet) -> list[str]:
     """Return the tokens of a namespaced alphabet, one a letter; none for a plain alphabet, whose letters are plain text.
 

@@ -1,10 +1,13 @@
 """Mark stretches of low complexity: poly-A, microsatellites, poly-Q. They are alike by chance and say nothing about descent.
 
-Two rules, one for alphabets of few letters, one for those of many; both slide over each sequence, letter by letter:
+Rules for alphabets of few letters, and one for those of many; each slides over a sequence, letter by letter:
 
-few letters (DNA)   the last 32 letters are 30 triplets. In a random window hardly any occurs twice; with c occurrences of each, the sum of
-                    c (c - 1) / 2 is 7 for random DNA and 435 for poly-A. Above 1.7 a triplet, the letters of every triplet that occurs
-                    three times or more are marked (the score of DUST, Morgulis et al. 2006, on a shorter window).
+few letters (DNA)   1. a stretch in which eight letters or more in a row equal those one to six before: short microsatellites (and by
+                    chance 0.1 to 0.2 % of random DNA).
+                    2. longer and less perfect repeats: the last 32 letters are 30 triplets. In a random window hardly any occurs
+                    twice; with c occurrences of each, the sum of c (c - 1) / 2 is 7 for random DNA and 435 for poly-A. Above 1.7 a
+                    triplet, the letters of every triplet that occurs three times or more are marked (the score of DUST, Morgulis et
+                    al. 2006, on a shorter window).
 many (protein)      a window of 12 letters whose entropy is at most 2.2 bits is marked (the trigger of SEG, Wootton and Federhen 1993).
 """
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 FEW_LETTERS = 5
 _WINDOW, _PER_TRIPLET, _REPEATED = 32, 1.7, 3
+_PERIODS, _EQUAL = 6, 8
 _FIRST_TRIPLETS = 8  # fewer are not judged: at the start of a sequence the window grows
 _PROTEIN_WINDOW, _ENTROPY = 12, 2.2
 
@@ -27,6 +31,7 @@ def low_complexity(codes: Codes, num_letters: int) -> NDArray[np.bool_]:
     marked = np.zeros(len(codes), np.bool_)
     if num_letters <= FEW_LETTERS:
         _mark_triplets(codes, num_letters, marked)
+        _mark_periods(codes, num_letters, marked)
     else:
         _mark_windows(codes, num_letters, marked)
     return marked
@@ -62,6 +67,19 @@ def _mark_triplets(codes: Codes, num_letters: int, marked: NDArray[np.bool_]) ->
                 if counts[recent[(num_recent - 1 - k) % size]] >= _REPEATED:
                     for place in range(end - k - 2, end - k + 1):
                         marked[place] = True
+
+
+@numba.njit(cache=True)
+def _mark_periods(codes: Codes, num_letters: int, marked: NDArray[np.bool_]) -> None:
+    for period in range(1, _PERIODS + 1):
+        equal, run = 0, 0
+        for place in range(len(codes)):
+            run = run + 1 if codes[place] < num_letters else 0
+            equal = equal + 1 if run > period and codes[place] == codes[place - period] else 0
+            if equal == _EQUAL:
+                marked[place - _EQUAL - period + 1 : place + 1] = True
+            elif equal > _EQUAL:
+                marked[place] = True
 
 
 @numba.njit(cache=True)

@@ -127,7 +127,10 @@ def turn(record: Record, rng: random.Random, kind: str = "dna") -> Record:
         place = next((start for start, _ in stretches if start > place), 0)
     else:
         place = stretches[0][0] or rng.randrange(length)
-    return replace(record, id=f"{record.id}@{place}", sequence=record.sequence[place:] + record.sequence[:place]) if place else record
+    if not place:
+        return record
+    turned = record.sequence[place:] + record.sequence[:place]
+    return replace(record, id=f"{record.id}@{place}", sequence=turned, source_id=record.origin)
 
 
 def _tiles(

@@ -125,7 +125,7 @@ def apply(record: Record, kind: str, policy: LetterPolicy, counts: LetterCounts)
             counts.letters_kept += len(piece)
             identifier = f"{record.id}:{start + 1}-{end}" if was_split else record.id
             circular = record.circular and not was_split
-            pieces.append(Record(identifier, record.description, piece.translate(table).decode("ascii"), circular))
+            pieces.append(Record(identifier, record.description, piece.translate(table).decode("ascii"), circular, record.origin))
     if not pieces:
         counts.reject_record("nothing_left", 0)
     return pieces

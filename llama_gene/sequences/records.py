@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +41,12 @@ class Record:
     description: str
     sequence: str
     circular: bool = False
+    source_id: str = field(default="", compare=False)
+
+    @property
+    def origin(self) -> str:
+        """The id of the file's record that this is, or is a piece of."""
+        return self.source_id or self.id
 
 
 def read_records(
@@ -333,11 +339,21 @@ def _json_fault(error: json.JSONDecodeError | RecursionError) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else "values nested too deep"
 
 
+def _check_unicode(text: str, where: str) -> None:
+    """Raise InputError for half of a surrogate pair, which JSON can spell and UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: {text[error.start]!a} is half of a character", "whole characters", "Mend or remove the line") from error
+
+
 def _document(value: Any, where: str) -> tuple[str, str]:
     """Return (id or "", text) of one JSON object."""
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
         fields = ", ".join(value) if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{where}: no field `text` (found {fields})", "an object with a field `text`", "Rename the field")
+    if not (value["text"] + str(value.get("id", ""))).isprintable():  # most texts have line ends: a quick test for the rare rest
+        _check_unicode(value["text"] + str(value.get("id", "")), where)
     return str(value.get("id", "")), value["text"]
 
 

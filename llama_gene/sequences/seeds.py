@@ -2,18 +2,19 @@
 
 *Seeds.* A pattern names places in a window, for example 1101011 with gaps at the zeros; two windows that agree at its ones are a hit.
 Substitutions hurt spaced patterns less than contiguous ones, as neighbouring hits are nearly independent; indels hurt short patterns
-less than long ones. So six patterns are used together, one of them contiguous (chosen on simulated alignments of 80 % identity with 0,
-5 and 10 % indels: a 100-bp alignment without any hit is rarer than 1 in 500 for weight 10, 1 in 1,000 without indels). Residues are
+less than long ones. So up to six patterns are used together, one of them contiguous (chosen greedily on simulated alignments of 80 %
+identity: of 100 bp without a hit there are less than 1 in 3,000, with 5 % indels 1 in 1,400, with 10 % 1 in 170; weight 10). Residues are
 grouped in ten classes first (Murphy et al. 2000), so a conservative substitution does not break a seed. The weight follows the size of
-the search: the least for which chance makes no more than HITS_A_PATTERN hits of a pattern, so small sets are searched more finely.
+the search: the least for which chance makes no more than MOST_HITS hits, so small sets are searched more finely.
 
-*Work.* One pattern's places are sorted into buckets (counting sort); each sequence looks its windows up, the other strand as well. A hit
-is extended along its diagonal until the score has fallen 10 bits below its best; what reaches the trigger is extended with gaps (affine,
-rows of live cells as in BLAST), and what reaches the candidate's score goes out. Both thresholds stand relative to the size of
-the search, so that chance makes about 2^TRIGGER_BITS gapped extensions and 2^CANDIDATE_BITS candidates in any set, large or small.
+*Work.* One pattern's places are sorted into buckets (counting sort); each sequence looks its windows up, the other strand as well. Of a
+hit 32 bases or 16 residues are compared in one machine word, which leaves 5 % (residues: 20 %) of the chance hits; those are extended
+along the diagonal until the score has fallen 10 bits below its best; what reaches the trigger is extended with gaps (affine, rows of live
+cells as in BLAST), and what reaches the candidate's score goes out. Both thresholds stand relative to the size of the search, so that
+chance makes about 2^TRIGGER_BITS gapped extensions and 2^CANDIDATE_BITS candidates in any set, large or small.
 
-A bucket of more than `max_places` places (a repeat family) gives each place only the next ones behind it: a large family
-still hangs together through its neighbours, and time stays linear.
+A bucket of more than MAX_PLACES places (a repeat family) gives each place only the next ones behind it: a large family still hangs together
+through its neighbours, and time stays linear.
 """
 
 from __future__ import annotations

@@ -256,7 +256,8 @@ def _annotated_kept(request: _Request, annotated: AnnotatedRecord, place: str) -
     for feature, found in translate_each(annotated, Counter()):
         if isinstance(found, CodingSequence):
             text = " ".join(word for word in (found.gene, found.product) if word)
-            yield from apply(Record(found.location, text, found.dna if request.content == "cds" else found.protein), kind, policy, counts)
+            letters = found.dna if request.content == "cds" else found.protein
+            yield from apply(Record(found.location, text, letters, source_id=annotated.id), kind, policy, counts)
         else:
             num_bases = sum(end - start for start, end in feature.parts)
             num_letters = num_bases if request.content == "cds" else num_bases // 3

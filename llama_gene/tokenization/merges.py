@@ -14,6 +14,7 @@ hook for forbidden strings that no library's trainer has.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,14 @@ class MergeCorpus:
         self._sizes: Int64 = np.zeros(3, np.int64)  # records, pool, heap in use
         self._last_merged = self.num_symbols - 1  # symbols up to here may stand in the corpus already
         self._count_pairs()
+
+    def copy(self) -> MergeCorpus:
+        """Return a corpus in the same state, to be merged in another way."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(other, name, value.copy())
+        return other
 
     def add_symbol(self, length: int) -> int:
         """Return the id of a new symbol of `length` letters."""
