@@ -233,9 +233,9 @@ def whole_dir(path: Path) -> Iterator[Path]:
                     parent.rmdir()
 
 
-def make_dir(path: Path) -> None:
-    """Make a folder and its parents. Raises InputError where that is refused, MachineError when the disk is full."""
-    with _one_line_for_disk(path), _one_line_for_path(path):
+def make_dir(path: Path, said: Path) -> None:
+    """Make a folder and its parents. Raises InputError or MachineError about `said` where that is refused, or the disk is full."""
+    with _one_line_for_disk(said), _one_line_for_path(said):
         path.mkdir(parents=True, exist_ok=True)
 
 

@@ -152,7 +152,7 @@ TABLE = [
     Bad("a user's folder", "corpus --output_dir {w}/mine" + CONFIG, "mine holds files and is not an earlier output", ONE_SOURCE),
     Bad("a file", "corpus --output_dir {w}/no_folder" + CONFIG, "no_folder is a file; expected a new or empty folder", ONE_SOURCE),
     Bad("below a file", "corpus --output_dir {w}/no_folder/out" + CONFIG, "out cannot be made: .*no_folder is a file", ONE_SOURCE),
-    Bad("impossible", "corpus --output_dir /proc/nowhere/out" + CONFIG, "/proc/nowhere/out cannot be ", ONE_SOURCE),
+    Bad("impossible", "corpus --output_dir /proc/nowhere/out" + CONFIG, "/proc/nowhere/out cannot be written", ONE_SOURCE),
     Bad("too long", "corpus --output_dir {w}/" + "x" * 300 + CONFIG, "cannot be written: File name too long", ONE_SOURCE),
     Bad("the input as output", "pack --corpus {w}/corpus --tokenizer {w}/tokenizer --output_dir {w}/corpus", "corpus is an output of `corpus`"),
     Bad("run below a file", "run --base {w}/base --output_dir {w}/no_folder/out" + CONFIG, "no_folder", "corpus:\n  " + ONE_SOURCE.replace("\n", "\n  ")),

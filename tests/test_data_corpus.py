@@ -335,6 +335,81 @@ def test_a_shard_ends_with_the_document_that_fills_it_and_the_shards_together_ar
     assert all(89 <= shard["letters"] <= 111 for shard in shards) and sum(shard["letters"] for shard in shards) == 900
 
 
+def test_only_whole_records_are_circles(tmp_path: Path) -> None:
+    sequence = dna(40) + "N" + dna(40, 1)
+    path = fasta(tmp_path / "a.fa", {"a": sequence})
+    for changes in ({"letters": LetterPolicy(ambiguous="split")}, {"max_letters": 30}):
+        write(tmp_path, Source("dna", inputs=[path], split="train", circular=True, **changes))  # type: ignore[arg-type]
+        assert all(text in sequence for text in texts(tmp_path, "dna", "train")), changes
+
+
+def test_a_letter_limit_inside_a_record_that_the_policy_splits_is_counted(tmp_path: Path) -> None:
+    path = fasta(tmp_path / "a.fa", {"a": dna(50) + "n" * 20 + dna(50, 1) + "n" + dna(60, 2), "b": dna(30, 3)})
+    source = Source("dna", inputs=[path], split="train", max_letters=40, letters=LetterPolicy(soft_masked="drop"))
+    counts = write(tmp_path, source)["dna"]
+    assert counts["letters_read"] == 181 and counts["letters_kept"] == {"train": 40}
+    assert counts["letters_rejected"] == {"soft_masked": 21, "beyond max_letters": 120}
+
+
+def test_pieces_of_one_record_stay_on_one_side_and_go_by_its_name(tmp_path: Path) -> None:
+    records = {f"c{number}": "N".join(dna(30, 10 * number + piece) for piece in range(4)) for number in range(12)}
+    source = Source("dna", inputs=[fasta(tmp_path / "a.fa", records)], letters=LetterPolicy(ambiguous="split"))
+    settings = Settings(CutPolicy(5, 12, 20), SplitPolicy(0.3, dna="record", test_records=["c3"]))
+    counts = write(tmp_path, source, policy=settings)["dna"]
+    sides = {split: {name.partition(":")[0] for name, _ in read_corpus(tmp_path / "out", "dna", split)} for split in counts["documents"]}
+    assert sides["test"] == {"c3"} and sides["valid"] and not sides["train"] & sides["valid"]
+
+
+def test_law_14_clusters_respect_a_source_that_is_given_to_one_side(tmp_path: Path) -> None:
+    rng, residues = random.Random(0), "ACDEFGHIKLMNPQRSTVWY"
+    families = ["".join(rng.choices(residues, k=150)) for _ in range(30)]
+    given = fasta(tmp_path / "given.fa", {f"f{number}": text for number, text in enumerate(families[:10])})
+    free = fasta(tmp_path / "free.fa", {f"g{number}": mutated(text, residues, 0.1, rng) for number, text in enumerate(families)})
+    sources = [Source("protein", inputs=[free]), Source("protein", inputs=[given], split="train")]
+    write(tmp_path, *sources, policy=Settings(split=SplitPolicy(0.5)))
+    held_out = {int(name[1:]) for name, _ in read_corpus(tmp_path / "out", "protein", "valid")}
+    assert held_out and min(held_out) >= 10  # no relative of what is given to training
+
+
+def test_law_14_clusters_see_letters_behind_their_tokens(tmp_path: Path) -> None:
+    rng, states = random.Random(0), "ACDEFGHIKLMNPQRSTVWY"
+    families = ["".join(rng.choices(states, k=150)) for _ in range(20)]
+    records = {f"f{number}_{copy}": mutated(text, states, 0.1, rng) for number, text in enumerate(families) for copy in range(3)}
+    counts = write(tmp_path, Source("3di", inputs=[fasta(tmp_path / "s.fa", records)]), policy=Settings(split=SplitPolicy(0.3)))["3di"]
+    assert counts["clusters"] == 20
+
+
+def test_small_letters_repeat_capitals(tmp_path: Path) -> None:
+    path = fasta(tmp_path / "a.fa", {"a": "ACGTTGCACC", "b": "acgttgcacc"})
+    counts = write(tmp_path, Source("dna", inputs=[path], split="train", letters=LetterPolicy(soft_masked="keep")))["dna"]
+    assert counts["letters_rejected"] == {"repeat of an earlier document": 10}
+
+
+def test_the_end_of_a_protein_that_is_too_short_to_be_a_window_is_counted(tmp_path: Path) -> None:
+    counts = write(tmp_path, Source("protein", inputs=[fasta(tmp_path / "p.fa", {"p": "MKTAYIAKQRQISFVKSHFSRQ"})], split="train"))[
+        "protein"
+    ]
+    assert texts(tmp_path, "protein", "train") == ["MKTAYIAKQRQISFVKSHFS"]
+    assert counts["letters_rejected"] == {"shorter than 10 residues": 2}
+
+
+def test_half_of_a_character_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl").write_text('{"text": "fine"}\n{"text": "half \\ud83d"}\n')
+    with pytest.raises(InputError, match=r"e\.jsonl, line 2: '\\ud83d' is half of a character"):
+        write(tmp_path, Source("english", inputs=[str(tmp_path / "e.jsonl")], split="train"))
+
+
+def test_changed_evaluation_sequences_are_looked_for_anew(tmp_path: Path) -> None:
+    genome = dna(3000)
+    source = Source("dna", inputs=[fasta(tmp_path / "a.fa", {"a": genome})], split="train")
+    found = []
+    for row in (dna(80, 9), genome[1000:1080]):
+        (tmp_path / "e.fa").write_text(f">row\n{row}\n")
+        counts = write(tmp_path, source, policy=Settings(decontaminate=ContaminationPolicy([str(tmp_path / "e.fa")])))["dna"]
+        found.append(sum(counts["evaluation_hits"].values()))
+    assert found[0] == 0 < found[1]
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------------------
 
 

@@ -155,3 +155,46 @@ def test_the_card_says_what_was_read_kept_and_left_out(genome: str, tmp_path: Pa
     assert "| dna | dna | sequence | auto | " in card and "| CC0 |" in card
     assert "| dna | 1 | 26 | 0 | train 24 | 2 | train 2 |" in card and "| dna | unknown | 2 |" in card
     assert "No evaluation sequences were given" in card
+
+
+def test_a_file_that_changes_sides_or_names_makes_a_new_corpus(tmp_path: Path) -> None:
+    for folder, name in (("train", "a"), ("valid", "b"), ("train", "c")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.fa").write_text(f">{name}\n{''.join(random.Random(name).choices('ACGT', k=3000))}\n")
+    sides = ("train", "valid")
+    sources = [
+        Source("dna", inputs=[str(tmp_path / "train")], split="train"),
+        Source("dna", inputs=[str(tmp_path / "valid")], split="valid"),
+    ]
+    config = Config(sources, output_dir=tmp_path / "out")
+    kept = []
+    for move in (None, ("train/c.fa", "valid/c.fa"), ("train/a.fa", "train/z.fa")):
+        if move:
+            (tmp_path / move[0]).rename(tmp_path / move[1])
+        run(config)
+        manifest = read_manifest(tmp_path / "out", "corpus")
+        kept.append((manifest["key"], [manifest["languages"]["dna"]["letters_kept"][side] for side in sides]))
+    assert [letters for _, letters in kept] == [[6000, 3000], [3000, 6000], [3000, 6000]]
+    assert len({key for key, _ in kept}) == 3
+
+
+def test_standard_input_is_read_each_time_and_by_this_process(tmp_path: Path) -> None:
+    other = genomes(tmp_path, 2, 2000)
+    code = (
+        "from pathlib import Path; from llama_gene.data.settings import Source; from llama_gene.recipes.corpus import Config, run;"
+        f"sources = [Source('dna', inputs=['-'], split='train'), Source('dna', inputs={other!r}, split='train')];"
+        f"run(Config(sources, workers=2, output_dir=Path({str(tmp_path / 'out')!r}))) if __name__ == '__main__' else None"
+    )
+    letters = []
+    for length in (500, 900):
+        text = f">piped\n{''.join(random.Random(9).choices('ACGT', k=length))}\n"
+        subprocess.run([sys.executable, "-c", code], input=text.encode(), check=True)
+        letters.append(read_manifest(tmp_path / "out")["languages"]["dna"]["letters_read"])
+    assert letters == [4500, 4900]
+
+
+def test_a_killed_run_leaves_nothing_behind_once_it_has_gone_on(tmp_path: Path) -> None:
+    (tmp_path / ".out.work" / "0123456789abcdef" / "dna.train").mkdir(parents=True)  # shards of other settings
+    paths = genomes(tmp_path, 2, 3000)
+    run(Config([Source("dna", inputs=paths)], output_dir=tmp_path / "out"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g0.fa", "g1.fa", "out"]

@@ -46,7 +46,7 @@ def test_an_embedded_fasta_section_reads_as_a_file_of_its_own(tmp_path: Path) ->
 
 
 def test_names_of_another_assembly_are_refused_and_can_be_mapped(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"g.gff names chr1, .*g.fa names I, II; .* pass names: \{chr1: "):
+    with pytest.raises(InputError, match=r"g.gff names chr1, .*g.fa names I, II; .* set gff_names: \{chr1: "):
         gff_genes(tmp_path, GFF, FASTA.replace("chr1", "I").replace("chr2", "II"))
     genes, _ = gff_genes(tmp_path, GFF, FASTA.replace("chr1", "I"), names={"chr1": "I"})
     assert genes[0].location == "I:join(1..5,14..20)"

@@ -111,7 +111,7 @@ def test_gff_on_standard_input_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("name", "text", "file_format", "message"),
     [
-        ("x.fa", genbank(), "auto", "x.fa: its name says FASTA, but it begins as GenBank; .*file_format: genbank"),
+        ("x.fa", genbank(), "auto", "x.fa: its name says FASTA, but it begins as GenBank; .*format: genbank"),
         ("x.gbk", ">a\nACGT\n", "auto", "x.gbk: its name says GenBank, but it begins as FASTA"),
         ("x.fa", FASTQ, "auto", "x.fa: its name says FASTA, but it begins as FASTQ"),
         ("x.fq", ">a\nACGT\n", "auto", "x.fq: its name says FASTQ, but it begins as FASTA"),
@@ -119,7 +119,7 @@ def test_gff_on_standard_input_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         ("x.dat", genbank(), "auto", "x.dat: its name says a UniProt flat file, but it begins as GenBank"),
         ("x.fa", '{"text": "ACGT"}\n', "auto", "x.fa: its name says FASTA, but it begins as JSON Lines"),
         ("x.jsonl", ">a\nACGT\n", "auto", "x.jsonl: its name says JSON Lines, but it begins as FASTA"),
-        ("x.fa", ">a\nACGT\n", "genbank", "x.fa: file_format: genbank, but it begins as FASTA; .*file_format: fasta"),
+        ("x.fa", ">a\nACGT\n", "genbank", "x.fa: format: genbank, but it begins as FASTA; .*format: fasta"),
         ("x.fa", "Call me Ishmael.\n", "auto", "x.fa: its first character is neither '>' nor '@'; expected FASTA"),
         ("x.fa", "# Call me\nIshmael.\n", "auto", "x.fa, line 2: 'Ishmael.'; expected a FASTA header"),
         ("x.fq", "Call me Ishmael.\n", "auto", "x.fq: its first character is neither '>' nor '@'; expected FASTA or FASTQ"),

@@ -69,6 +69,7 @@ def write_corpus(
     InputError for a language with no training document left, naming what was rejected.
     """
     settings.check()
+    sources = [_with_gff(source, data_dir) for source in sources]
     for source in sources:
         source.check()
     found = [source_paths(source, data_dir) for source in sources]  # a missing file is found before the first genome is read
@@ -132,7 +133,8 @@ def input_files(sources: Sequence[Source], settings: Settings, data_dir: Path | 
     """Return the files that a corpus depends on: of each source, then the evaluation files; standard input is no file."""
     found = [[path for path in source_paths(source, data_dir) if str(path) != STANDARD_INPUT] for source in sources]
     for files, source in zip(found, sources, strict=True):
-        files += [source.gff] if source.gff is not None else []
+        gff = _with_gff(source, data_dir).gff
+        files += [gff] if gff is not None else []
     return [*found, evaluation_files(settings.decontaminate.located(data_dir), data_dir)]
 
 
@@ -170,6 +172,13 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
         "file_bytes": path.stat().st_size,
         "sha256": runtime.file_hash(path),
     }
+
+
+def _with_gff(source: Source, data_dir: Path | None) -> Source:
+    """Return a source whose annotation is looked up here and then in `data_dir`, as its inputs are."""
+    if source.gff is None or source.gff.is_file() or data_dir is None:
+        return source
+    return replace(source, gff=data_dir / source.gff)
 
 
 def source_paths(source: Source, data_dir: Path | None) -> list[Path]:

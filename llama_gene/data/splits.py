@@ -151,7 +151,8 @@ def evaluation_sequences(
         if path.suffix in _YAML or (path.is_dir() and any(path.glob("*.y*ml"))):
             splits = [rows for task, folder in read_tasks([path], data_dir) for rows in _evaluation(task, folder, kind)]
         else:
-            parts = ("dev", "test") if path.is_dir() else ("test",)
+            ours = [part for part in SPLITS if (path / f"{part}.jsonl").is_file()]  # a folder of `instruct`
+            parts = [part for part in ours if part != "train"] if ours else ["test"]
             splits = [rows for split in parts for rows in _read([path], split, [kind] * len(columns), columns, name)]
         for rows in splits:
             sequences = found.setdefault(name if rows.task == name else rows.name, [])

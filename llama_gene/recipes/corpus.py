@@ -89,7 +89,7 @@ def run(config: Config) -> Path | None:
     for earlier in work.glob("*/"):
         if earlier.name not in ("parts", made.name):
             shutil.rmtree(earlier)  # shards of other inputs or settings
-    runtime.make_dir(made)
+    runtime.make_dir(made, out)
     try:
         languages = write_corpus(
             config.sources,

@@ -77,7 +77,7 @@ def run(config: Config) -> Path:
         )
     choice = choose(config.tokenizer, tokenizer, config.row_length, config.packing)
     work = out.resolve().with_name(f".{out.resolve().name}.work")  # finished shards outlive an interrupted run
-    runtime.make_dir(work)
+    runtime.make_dir(work, out)
     hashes = {Path(entry["path"]): entry["sha256"] for entry in inputs}
     languages = write_rows(shards, hashes, choice, work, out, config.workers, config.engine)
     runtime.write_manifest(

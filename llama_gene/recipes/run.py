@@ -23,7 +23,6 @@ from llama_gene.errors import ConfigError, InputError, LlamaGeneError
 from llama_gene.models.settings import Architecture
 from llama_gene.recipes import corpus, evaluate, export, instruct, pack, pretrain, sft, vocab
 from llama_gene.sequences.alphabet import get_alphabet
-from llama_gene.sequences.files import expand_paths
 from llama_gene.sequences.sources import ENGLISH
 from llama_gene.training.settings import TrainSettings
 
@@ -153,8 +152,7 @@ class _Walk:
         config, root = self.config, self.root
         corpus_dir = root / "1_corpus"
         config.corpus.data_dir = config.corpus.data_dir or config.data_dir
-        inputs = [name for source in config.corpus.sources for name in source.inputs]
-        self.stage("corpus", config.corpus, corpus_dir, corpus.run, after=[], files=self._files(inputs))
+        self.stage("corpus", config.corpus, corpus_dir, corpus.run, after=[])
 
         base = config.base or str(self._base(corpus_dir))
         config.vocab.base = base
@@ -192,8 +190,15 @@ class _Walk:
     ) -> None:
         """Run one stage unless its folder is there with the same key; `run_here` None: in processes of its own."""
         setattr(config, "out" if isinstance(config, vocab.Config) else "output_dir", folder)
-        self.keys[name] = runtime.fingerprint([name, config, [self.keys.get(earlier) for earlier in after], list(files)])
         log = runtime.get_logger()
+        if run_here in (corpus.run, pack.run):  # they know by content whether there is anything to do, and say so
+            log.info("== %s", name)
+            clock = time.monotonic()
+            run_here(config)
+            self.keys[name] = runtime.read_manifest(folder)["key"]
+            self.seconds[name] = time.monotonic() - clock
+            return
+        self.keys[name] = runtime.fingerprint([name, config, [self.keys.get(earlier) for earlier in after], list(files)])
         if self.finished.get(name) == self.keys[name] and (folder / runtime.MANIFEST_NAME).is_file():
             log.info("== %s: unchanged, %s is reused", name, folder.name)
             return
@@ -250,10 +255,6 @@ class _Walk:
             )
         if done.returncode:
             raise LlamaGeneError(f"{stage} ended with exit code {done.returncode}", "0", f"See its output above; {path} repeats it alone")
-
-    def _files(self, patterns: Sequence[str]) -> list[str]:
-        """Return the hashes of input files, so that a changed file is a changed key."""
-        return [runtime.file_hash(path) for path in expand_paths(self._located(patterns))] if patterns else []
 
     def _located(self, patterns: Sequence[str]) -> list[str]:
         """Return paths and globs as they are where they exist, else inside the data folder."""

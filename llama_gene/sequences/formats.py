@@ -52,11 +52,11 @@ def choose_format(path: Path | str, file_format: str, head: bytes, is_english: b
     if stated:
         alike = stated == seen or not seen or (stated in DOCUMENTS and seen in DOCUMENTS)
         if not alike:
-            by = f"file_format: {stated}" if file_format != "auto" else f"its name says {SPOKEN[stated]}"
+            by = f"format: {stated}" if file_format != "auto" else f"its name says {SPOKEN[stated]}"
             raise InputError(
                 f"{where}: {by}, but it begins as {SPOKEN[seen]}",
                 "a name and a content that agree",
-                f"Rename it, or set file_format: {seen}",
+                f"Rename it, or set format: {seen}",
             )
         return stated
     if is_english:

@@ -186,7 +186,7 @@ def _match_names(gff_names: list[str], ids: set[str], names: Mapping[str, str], 
         raise InputError(
             f"{gff} names {_some(missing)}, {fasta} names {_some(sorted(ids))}",
             "each sequence of the first in the second",
-            f"If they are the same assembly, pass names: {{{missing[0]}: its name in the FASTA file, ...}}",
+            f"If they are the same assembly, set gff_names: {{{missing[0]}: its name in the FASTA file, ...}}",
         )
     return owners
 
