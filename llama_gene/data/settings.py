@@ -165,7 +165,7 @@ class RepeatPolicy:
     near_identity: float = 0.98
     """Drop nucleotide records of 4,000 bp and more that are nearly identical to a longer one, or lie in it, at this identity (0: keep)."""
     sketch_scaled: int = 200
-    """One 31-mer in so many is looked at; a larger number takes less memory (16 GB of DNA: 3 GB at 200, 0.6 GB at 1000)."""
+    """One 31-mer in so many is looked at; a larger number takes less memory (16 GB of DNA: 6 GB at 200, 1.2 GB at 1000)."""
 
     def check(self) -> None:
         """Raise ConfigError for an identity or a scale that means nothing."""
