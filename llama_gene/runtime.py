@@ -153,7 +153,7 @@ def hash_files(paths: Iterable[Path], known: Sequence[Mapping[str, Any]] = ()) -
 
     So 48 GB of unchanged inputs are recognised without reading them. Raises MissingFileError.
     """
-    before = {(entry["path"], entry["size"], entry["mtime_ns"]): entry["sha256"] for entry in known}
+    before = {(entry.get("path"), entry.get("size"), entry.get("mtime_ns")): entry.get("sha256") for entry in known}
     found = []
     for path in paths:
         if not path.is_file():

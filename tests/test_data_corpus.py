@@ -410,6 +410,52 @@ def test_changed_evaluation_sequences_are_looked_for_anew(tmp_path: Path) -> Non
     assert found[0] == 0 < found[1]
 
 
+def test_pieces_of_one_protein_stay_together_in_clusters(tmp_path: Path) -> None:
+    rng, residues = random.Random(3), "ACDEFGHIKLMNPQRSTVWY"
+    records = {f"p{number}": "X".join("".join(rng.choices(residues, k=100)) for _ in range(3)) for number in range(20)}
+    source = Source("protein", inputs=[fasta(tmp_path / "p.fa", records)], letters=LetterPolicy(ambiguous="split"))
+    counts = write(tmp_path, source, policy=Settings(split=SplitPolicy(0.5)))["protein"]
+    sides = {
+        split: {name.partition(":")[0] for name, _ in read_corpus(tmp_path / "out", "protein", split)} for split in counts["documents"]
+    }
+    assert len(sides["valid"]) == 10 and not sides["train"] & sides["valid"]
+
+
+def test_a_record_that_is_named_for_validation_leaves_a_source_given_to_training(tmp_path: Path) -> None:
+    path = fasta(tmp_path / "a.fa", {"c1": dna(100), "c2": dna(100, 1)})
+    settings = Settings(CutPolicy(5, 12, 20), SplitPolicy(0.0, valid_records=["c1"]))
+    assert write(tmp_path, Source("dna", inputs=[path], split="train"), policy=settings)["dna"]["letters_kept"] == {
+        "train": 100,
+        "valid": 100,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([dna(80, 1), dna(80, 2).replace("T", "U")], InputError, "e.csv: 1 with letters outside the alphabet, which cannot be looked for"),
+        ([dna(80, 1), dna(40, 2) + " " + dna(40, 3)], InputError, "e.csv: 1 with letters outside the alphabet"),
+        (["MKTAYIAKQRQISFVKSHFSRQ"], ConfigError, "the evaluation file .*e.csv holds no sequence of kind dna"),
+    ],
+)
+def test_evaluation_sequences_that_cannot_be_looked_for_are_refused(
+    tmp_path: Path, rows: list[str], error: type[Exception], message: str
+) -> None:
+    (tmp_path / "e.csv").write_text("sequence,label\n" + "".join(f"{row},0\n" for row in rows))
+    source = Source("dna", inputs=[fasta(tmp_path / "a.fa", {"a": dna(3000)})])
+    with pytest.raises(error, match=message):
+        write(tmp_path, source, policy=Settings(decontaminate=ContaminationPolicy([str(tmp_path / "e.csv")])))
+
+
+def test_a_genbank_file_of_dna_is_no_source_of_protein_sequences(tmp_path: Path) -> None:
+    sequence = "ACGT" * 15
+    body = f"        1 {' '.join(sequence[i : i + 10] for i in range(0, 60, 10)).lower()}"
+    text = f"LOCUS       G 60 bp DNA linear BCT 01-JAN-2000\nACCESSION   G\nORIGIN\n{body}\n//\n"
+    (tmp_path / "g.gb").write_text(text)
+    with pytest.raises(ConfigError, match=r"g\.gb holds DNA, and kind is protein; expected content: protein, or kind: dna"):
+        write(tmp_path, Source("protein", inputs=[str(tmp_path / "g.gb")]))
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------------------
 
 

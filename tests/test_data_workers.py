@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llama_gene.data.workers import run_tasks
@@ -30,6 +34,11 @@ def die_once(path: str) -> str:
 
 def die(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep_long(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
 
 
 def refuse(path: str) -> None:
@@ -63,6 +72,26 @@ def test_workers_that_are_killed_again_and_again_end_in_one_line() -> None:
 def test_an_error_of_a_worker_comes_home_as_it_was(task: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         run_tasks(refuse, [task, task], workers=2)
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_data_workers import sleep_long; from llama_gene.data.workers import run_tasks\n"
+        "if __name__ == '__main__': run_tasks(sleep_long, [sys.argv[2] + '/a', sys.argv[2] + '/b'], workers=2)"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script), str(Path(__file__).parent), str(tmp_path)])
+    pids = [tmp_path / "a", tmp_path / "b"]
+    deadline = time.monotonic() + 60
+    while not all(path.exists() and path.read_text() for path in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = [psutil.Process(int(path.read_text())) for path in pids]
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert len(gone) == 2 and not alive
 
 
 def test_no_workers_are_refused() -> None:

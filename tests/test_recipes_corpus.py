@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_gene.data.settings import CutPolicy, Source, SplitPolicy
+from llama_gene.data.settings import ContaminationPolicy, CutPolicy, Source, SplitPolicy
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.recipes.corpus import Config, run
 from llama_gene.runtime import read_manifest
@@ -198,3 +198,19 @@ def test_a_killed_run_leaves_nothing_behind_once_it_has_gone_on(tmp_path: Path) 
     paths = genomes(tmp_path, 2, 3000)
     run(Config([Source("dna", inputs=paths)], output_dir=tmp_path / "out"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g0.fa", "g1.fa", "out"]
+
+
+def test_inputs_in_the_output_folder_are_refused_however_they_are_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(Config([Source("dna", inputs=genomes(tmp_path, 1, 2000))], output_dir=out))
+    (out / "e.fa").write_text(">e\n" + "ACGTTGCA" * 10 + "\n")
+    inputs = genomes(tmp_path, 1, 3000)
+    for config in (
+        Config([Source("dna", inputs=[f"{out}/dna.train/*.jsonl"])], output_dir=out),
+        Config([Source("dna", inputs=["dna.train/00000.jsonl"])], data_dir=out, output_dir=out),
+        Config([Source("dna", inputs=inputs)], decontaminate=ContaminationPolicy([str(out / "e.fa")]), output_dir=out),
+        Config([Source("dna", inputs=[str(tmp_path)])], output_dir=tmp_path / "inside"),
+    ):
+        with pytest.raises(InputError, match="lies in the output folder"):
+            run(config)
+    assert (out / "e.fa").is_file() and (out / "dna.train" / "00000.jsonl").is_file()

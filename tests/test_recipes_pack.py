@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from llama_gene.data import rows as rows_module
-from llama_gene.errors import ConfigError, InputError, LlamaGeneError
+from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MismatchError
 from llama_gene.recipes import pack
 from llama_gene.recipes.pack import Config, run
-from llama_gene.runtime import read_manifest
+from llama_gene.runtime import file_hash, read_manifest
 from llama_gene.tokenization.tokenizer import vocabulary_fingerprint
 from tests.fixtures.documents import write_documents
 from tests.tiny_models import tiny_tokenizer
@@ -79,14 +79,29 @@ def test_a_finished_output_is_reused_without_loading_the_tokenizer(
     assert f"pack: unchanged, {config.output_dir} is reused" in capsys.readouterr().err
 
 
+def change_a_document(corpus: Path) -> None:
+    """Change a letter of a corpus, and its manifest with it."""
+    shard, manifest = corpus / "dna.train" / "00000.jsonl", corpus / "manifest.json"
+    before = file_hash(shard)
+    shard.write_text(shard.read_text().replace("GATTACA", "CATTACA"))
+    manifest.write_text(manifest.read_text().replace(before, file_hash(shard)))
+
+
+def test_a_shard_that_is_not_the_one_the_corpus_wrote_is_refused(config: Config) -> None:
+    assert config.corpus is not None
+    shard = config.corpus / "dna.train" / "00000.jsonl"
+    shard.write_text(shard.read_text()[:-30])
+    with pytest.raises(MismatchError, match=r"dna\.train/00000\.jsonl was changed or cut; expected the file that `corpus` wrote"):
+        run(config)
+
+
 @pytest.mark.parametrize("change", ["documents", "tokenizer", "row_length", "packing", "languages", "a shard that is gone", "format"])
 def test_what_changes_the_rows_makes_new_ones(config: Config, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.corpus is not None
     folder = run(config)
     before = read_manifest(folder, "pack")
     if change == "documents":
-        shard = config.corpus / "dna.train" / "00000.jsonl"
-        shard.write_text(shard.read_text().replace("GATTACA", "CATTACA"))
+        change_a_document(config.corpus)
     elif change == "tokenizer":
         tiny_tokenizer(("AC",)).save_pretrained(str(config.tokenizer))
     elif change == "row_length":
@@ -109,8 +124,7 @@ def test_what_changes_the_rows_makes_new_ones(config: Config, change: str, monke
 def test_of_a_changed_corpus_only_the_changed_shards_are_packed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.corpus is not None and config.output_dir is not None
     run(config)
-    shard = config.corpus / "dna.train" / "00000.jsonl"
-    shard.write_text(shard.read_text().replace("GATTACA", "CATTACA"))
+    change_a_document(config.corpus)
     with monkeypatch.context() as patch:
         packed = spy_on_shards(patch)
         changed = content(run(config))

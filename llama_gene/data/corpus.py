@@ -29,7 +29,7 @@ from llama_gene.data.repeats import DROPPED, Decisions, check_named, decide, num
 from llama_gene.data.settings import MAX_CLUSTERED_LETTERS, SPLITS, Settings, Source
 from llama_gene.data.splits import evaluation_files, evaluation_sequences
 from llama_gene.data.workers import Engine, run_tasks
-from llama_gene.errors import InputError, MissingFileError
+from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.sequences.alphabet import get_alphabet, read_letters, reverse_complement, write_letters
 from llama_gene.sequences.files import STANDARD_INPUT
 from llama_gene.sequences.records import read_documents
@@ -80,6 +80,7 @@ def write_corpus(
         kinds = sorted({sources[number].alphabet_name for number in numbers})
         if len(kinds) > 1:
             raise InputError(f"language '{language}' has sources of kinds {kinds}", "one kind a language", "Give them two names")
+    _check_evaluation(sources, settings, data_dir)
     parts_dir = (work or folder / ".work") / "parts"
     hashes = dict(file_hashes or {})
     tasks = []
@@ -189,7 +190,20 @@ def source_paths(source: Source, data_dir: Path | None) -> list[Path]:
                 f"the source of '{source.language}' has '-' among other inputs", "standard input alone", "Give it a source of its own"
             )
         return [Path(STANDARD_INPUT)]
-    return find_paths(source.inputs, data_dir)
+    found = find_paths(source.inputs, data_dir)
+    for path in found:
+        if not str(path).isprintable() and "\udc80" <= max(str(path)) <= "\udcff":
+            raise InputError(f"the file name {str(path)!a} is not UTF-8", "a name in UTF-8", "Rename the file")
+    return found
+
+
+def _check_evaluation(sources: Sequence[Source], settings: Settings, data_dir: Path | None) -> None:
+    """Raise ConfigError for an evaluation file that no language of the corpus can be held against."""
+    kinds = sorted({source.alphabet_name for source in sources} - {ENGLISH})
+    for name in settings.decontaminate.located(data_dir):
+        if not any(evaluation_sequences([name], kind, data_dir) for kind in kinds):
+            found = f"the evaluation file {name} holds no sequence of kind {' or '.join(kinds) or 'dna or protein'}"
+            raise ConfigError(found, "sequences of a kind of the corpus", "Remove it, or give its language")
 
 
 def _evaluation(source: Source, settings: Settings, data_dir: Path | None) -> str:

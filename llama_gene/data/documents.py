@@ -268,12 +268,10 @@ def repeat_key(text: str, source: Source) -> tuple[int, int]:
 
 def _split_record(record: Record, source: Source, settings: Settings, seed: int) -> list[tuple[int, Record]]:
     """Return (split, piece) of a record: held-out pieces are cut off before documents are made, so that none straddles."""
-    if source.split != "auto":
-        return [(SPLITS.index(source.split), record)]
     split = settings.split
     shares = {"valid": split.valid_fraction, "test": split.test_fraction}
-    if named := split.named(record.origin):
-        return [(SPLITS.index(named), record)]
+    if given := split.named(record.origin) or source.split.removeprefix("auto"):
+        return [(SPLITS.index(given), record)]
     if not any(shares.values()):
         return [(0, record)]
     way = split.way(source)

@@ -13,7 +13,7 @@ sketches are held whole (see sketches.py), and the sequences that are clustered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,7 @@ def _divide_clusters(parts: Sequence[Part], decisions: Decisions, settings: Sett
     sequences: list[str] = []
     owners: list[tuple[int, int]] = []  # part, record
     given: list[int] = []
+    origins = [[origin for _, origin in part.records()] for part in parts]
     for number, part in enumerate(parts):
         documents = part.documents
         for row, (_, text) in enumerate(part.texts()):
@@ -99,7 +100,7 @@ def _divide_clusters(parts: Sequence[Part], decisions: Decisions, settings: Sett
                 owners.append(owner)
                 sequences.append(letters)
                 given.append(int(documents["split"][row]))
-    groups = clusters(sequences, alphabet.name)
+    groups = _joined(clusters(sequences, alphabet.name), [(number, origins[number][record]) for number, record in owners])
     decisions.num_clusters = len(set(groups))
     splits_of: dict[int, int] = {}  # of clusters that hold a record whose split is given: the first in the order of SPLITS
     for group, split in zip(groups, given, strict=True):
@@ -116,6 +117,26 @@ def _divide_clusters(parts: Sequence[Part], decisions: Decisions, settings: Sett
         records, verdicts = part.documents["record"], decisions.verdicts[number]
         for row in np.flatnonzero(verdicts == UNDECIDED).tolist():
             verdicts[row] = decided[number, int(records[row])]
+
+
+def _joined(groups: Sequence[int], owners: Sequence[Hashable]) -> list[int]:
+    """Return groups in which all that has one owner is together: the pieces that a letter policy made of a record.
+
+    >>> _joined([0, 1, 2, 1, 3], ["a", "a", "b", "c", "b"])
+    [0, 0, 2, 0, 2]
+    """
+    parents = {group: group for group in groups}
+
+    def root(group: int) -> int:
+        while parents[group] != group:
+            group = parents[group]
+        return group
+
+    first: dict[Hashable, int] = {}
+    for group, owner in zip(groups, owners, strict=True):
+        one, other = root(first.setdefault(owner, group)), root(group)
+        parents[max(one, other)] = min(one, other)
+    return [root(group) for group in groups]
 
 
 def _drop_near_duplicates(parts: Sequence[Part], decisions: Decisions, identity: float) -> None:

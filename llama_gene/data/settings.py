@@ -133,7 +133,7 @@ class SplitPolicy:
     """Other sequences. cluster: whole clusters, so that no held-out protein has a relative in training (sequences/similarity.py says which
     are found); record: drawn by their names, homologues may straddle."""
     valid_records: list[str] = field(default_factory=list)
-    """Names of records (chromosomes) that are held out for validation, whatever the fractions."""
+    """Names of records (chromosomes) that are held out for validation, whatever the fractions and the source's own split."""
     test_records: list[str] = field(default_factory=list)
     """Names of records that are held out for a test."""
 

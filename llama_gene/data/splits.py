@@ -46,6 +46,12 @@ class SplitRows:
     def add(self, sequences: Sequence[str], place: tuple[str, int]) -> None:
         """Take a row, or count why not."""
         row = tuple(sequence.strip().upper() for sequence in sequences)
+        if len(row) != len(self.kinds):
+            raise InputError(
+                f"{place[0]}, row {place[1]} has {len(row)} sequences",
+                f"{len(self.kinds)}, one for each of kinds",
+                "Set columns and kinds alike",
+            )
         if not all(row):
             self._reject(_EMPTY)
         elif any(first_fault(sequence, get_alphabet(kind)) is not None for kind, sequence in zip(self.kinds, row, strict=True)):
@@ -84,6 +90,8 @@ def _read(files: Sequence[Path | str], split: str, kinds: Sequence[str], columns
         if name.suffix == ".jsonl":
             for number, row in _json_rows(path):
                 if isinstance(row.get("sequences"), list) and isinstance(row.get("kinds"), list):
+                    if not all(isinstance(value, str) for value in [*row["sequences"], *row["kinds"]]):
+                        raise InputError(f"{path}, line {number}: sequences or kinds that are no text", "lists of text", "Mend the line")
                     key = str(row.get("task") or task)
                     asked = found.setdefault(key, SplitRows(key, split, tuple(row["kinds"])))
                     if row["kinds"]:
@@ -155,6 +163,9 @@ def evaluation_sequences(
             parts = [part for part in ours if part != "train"] if ours else ["test"]
             splits = [rows for split in parts for rows in _read([path], split, [kind] * len(columns), columns, name)]
         for rows in splits:
+            if rows.rows and rows.rejected:  # all rejected: the file is of another kind
+                reasons = ", ".join(f"{number:,} with {reason}" for reason, number in rows.rejected.items())
+                raise InputError(f"{path}: {reasons}, which cannot be looked for", f"{kind} sequences only", "Mend or remove these rows")
             sequences = found.setdefault(name if rows.task == name else rows.name, [])
             sequences += dict.fromkeys(sequence for _, sequence in rows.members(kind))
     return {name: sequences for name, sequences in found.items() if sequences}
@@ -195,8 +206,9 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number}: {error.msg}", "one JSON object a line", "The file may be cut short") from error
+            except (json.JSONDecodeError, RecursionError) as error:
+                fault = error.msg if isinstance(error, json.JSONDecodeError) else "values nested too deep"
+                raise InputError(f"{path}, line {number}: {fault}", "one JSON object a line", "The file may be cut short") from error
             if not isinstance(row, dict):
                 raise InputError(f"{path}, line {number} holds a {type(row).__name__}", "one JSON object a line", "Mend the line")
             yield number, row

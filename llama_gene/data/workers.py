@@ -10,7 +10,10 @@ MAX_DEATHS that is the user's to mend. docs/adr/0006 says why not datatrove's ex
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -33,8 +36,7 @@ def run_tasks(
 
     An error of a task ends the call with that error, MachineError says that workers were killed; finished tasks have written their files.
     """
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}", "at least 1", "Set workers to the number of cores, or leave it out")
+    check_workers(workers, engine)
     with runtime.progress(what, "tasks", len(tasks)) as bar:
         if engine == "ray":
             return _run_on_ray(function, tasks, bar)
@@ -47,13 +49,33 @@ def run_tasks(
         return _run_in_pools(function, tasks, min(workers, len(tasks)), bar)
 
 
+def check_workers(workers: int, engine: Engine) -> None:
+    """Raise ConfigError for no workers, MachineError for an engine that is not installed."""
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}", "at least 1", "Set workers to the number of cores, or leave it out")
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise MachineError("engine is ray, and ray is not installed", "the extra `scale`", "pip install 'llama-gene[scale]'")
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the process that started it is gone, killed or not; else workers would hold memory and pipes for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _run_in_pools(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, bar: Any) -> list[Result]:
     """Run tasks in a process pool, and what a broken pool left over in a new one."""
     results: dict[int, Result] = {}
     deaths = 0
     while len(results) < len(tasks):
         strangers = set(multiprocessing.active_children())
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
         try:
             numbers: dict[Future[Result], int] = {
                 pool.submit(function, task): number for number, task in enumerate(tasks) if number not in results
@@ -84,10 +106,7 @@ def _run_in_pools(function: Callable[[Task], Result], tasks: Sequence[Task], wor
 
 def _run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task], bar: Any) -> list[Result]:
     """Run tasks on the Ray cluster that RAY_ADDRESS names, else on this machine; Ray starts a task again whose worker died."""
-    try:
-        import ray
-    except ImportError as error:
-        raise MachineError("engine is ray, and ray is not installed", "the extra `scale`", "pip install 'llama-gene[scale]'") from error
+    import ray
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="warning")

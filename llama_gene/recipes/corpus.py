@@ -12,7 +12,7 @@ from typing import Any
 from llama_gene import runtime
 from llama_gene.data.corpus import SHARD_LETTERS, input_files, write_corpus
 from llama_gene.data.settings import ContaminationPolicy, CutPolicy, RepeatPolicy, Settings, Source, SplitPolicy
-from llama_gene.data.workers import Engine
+from llama_gene.data.workers import Engine, check_workers
 from llama_gene.errors import ConfigError
 from llama_gene.sequences.files import STANDARD_INPUT
 
@@ -70,12 +70,13 @@ def run(config: Config) -> Path | None:
         return None
     if config.output_dir is None:
         raise ConfigError("no output_dir is given", "--output_dir FOLDER")
+    check_workers(config.workers, config.engine)
     log = runtime.get_logger()
     out = config.output_dir
     runtime.check_output(out, "corpus")
-    runtime.check_inputs_outside(out, [name for source in config.sources for name in source.inputs])
     known = runtime.read_manifest(out, "corpus").get("inputs", []) if (out / runtime.MANIFEST_NAME).is_file() else []
     groups = input_files(config.sources, config.settings(), config.data_dir)
+    runtime.check_inputs_outside(out, [*(path for group in groups for path in group), *_folders_around(out, config)])
     inputs = runtime.hash_files(dict.fromkeys(path for group in groups for path in group), known)
     hashes = {entry["path"]: entry["sha256"] for entry in inputs}
     content = [[(path.name, hashes[str(path)]) for path in group] for group in groups]
@@ -117,6 +118,13 @@ def run(config: Config) -> Path | None:
     return out
 
 
+def _folders_around(out: Path, config: Config) -> list[Path]:
+    """Return input folders that hold the output: what is written there would be read the next time."""
+    names = [Path(name) for source in config.sources for name in source.inputs]
+    folders = [place for name in names for place in (name, (config.data_dir or Path()) / name) if place.is_dir()]
+    return [out for folder in folders if folder.resolve() in out.resolve().parents]
+
+
 def _remove_empty(*folders: Path) -> None:
     """Remove folders that hold nothing."""
     for folder in folders:
@@ -137,8 +145,10 @@ def _is_whole(folder: Path, key: str) -> bool:
     if not (folder / runtime.MANIFEST_NAME).is_file():
         return False
     manifest = runtime.read_manifest(folder, "corpus")
+    if manifest.get("key") != key:
+        return False
     shards = [shard for facts in manifest["languages"].values() for split in facts.get("shards", {}).values() for shard in split]
-    return manifest.get("key") == key and all(_size(folder / shard["file"]) == shard["file_bytes"] for shard in shards)
+    return all(_size(folder / shard["file"]) == shard["file_bytes"] for shard in shards)
 
 
 def _size(path: Path) -> int:

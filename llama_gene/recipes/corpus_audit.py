@@ -73,7 +73,7 @@ def run(config: Config) -> Path:
     inputs = [*config.train, *config.dev, *config.test, *config.tasks]
     if not inputs:
         raise ConfigError("there is nothing to audit", "files of splits, or YAML files of tasks", "Set --train and --test, or --tasks")
-    runtime.check_inputs_outside(config.out, inputs)
+    runtime.check_inputs_outside(config.out, [*inputs, *evaluation_files(config.tasks, config.data_dir, with_train=True)])
     runtime.check_output(config.out, STAGE)
     started = time.perf_counter()
     splits = read_splits(config)

@@ -13,8 +13,8 @@ from typing import Any
 
 from llama_gene import runtime
 from llama_gene.data.packing import Packing, RowPacker
-from llama_gene.data.workers import Engine
-from llama_gene.errors import ConfigError, InputError, did_you_mean
+from llama_gene.data.workers import Engine, check_workers
+from llama_gene.errors import ConfigError, InputError, MismatchError, did_you_mean
 
 MIN_ROW_LENGTH = 8  # below it, most tokens of a row are the beginnings and ends of segments
 TOKENIZER_FILES = (
@@ -51,6 +51,7 @@ def run(config: Config) -> Path:
     if config.row_length < MIN_ROW_LENGTH:
         raise ConfigError(f"row_length is {config.row_length}", f"at least {MIN_ROW_LENGTH} tokens", "The papers train on 512")
     RowPacker(config.row_length, config.packing)  # refuses what it cannot do before there is work
+    check_workers(config.workers, config.engine)
     runtime.check_output(config.output_dir, "pack")
     runtime.check_inputs_outside(config.output_dir, [config.corpus, config.tokenizer])
     from llama_gene.data.rows import FORMAT, choose, write_rows
@@ -63,6 +64,7 @@ def run(config: Config) -> Path:
     paths = [path for group in shards.values() for path in group]
     tokenizer_paths = _tokenizer_paths(config.tokenizer)
     inputs = runtime.hash_files([*paths, *tokenizer_paths], earlier.get("inputs", []))
+    _check_shards(config.corpus, {Path(entry["path"]): entry["sha256"] for entry in inputs})
     place = str(Path(config.tokenizer).resolve()) if tokenizer_paths else config.tokenizer
     names = [*(f"{path.parent.name}/{path.name}" for path in paths), *(path.name for path in tokenizer_paths)]
     content = list(zip(names, (entry["sha256"] for entry in inputs), strict=True))
@@ -119,10 +121,22 @@ def _shards(corpus: Path, languages: list[str]) -> dict[tuple[str, str], list[Pa
     }
 
 
+def _check_shards(corpus: Path, hashes: dict[Path, str]) -> None:
+    """Raise MismatchError for a shard that is not the one that the corpus wrote."""
+    for facts in runtime.read_manifest(corpus, "corpus")["languages"].values():
+        for shard in (shard for shards in facts["shards"].values() for shard in shards):
+            if hashes.get(corpus / shard["file"], shard["sha256"]) != shard["sha256"]:
+                raise MismatchError(
+                    f"{corpus / shard['file']} was changed or cut", "the file that `corpus` wrote", "Run `llama-gene corpus` again"
+                )
+
+
 def _tokenizer_paths(name: str) -> list[Path]:
     """Return the files that a tokenizer is read from; none for a hub id."""
     path = Path(name)
-    return [path] if path.is_file() else [path / file for file in TOKENIZER_FILES if (path / file).is_file()]
+    folder = path.parent if path.is_file() else path
+    beside = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
+    return [path, *(file for file in beside if file != path)] if path.is_file() else beside
 
 
 def _is_whole(folder: Path, manifest: dict[str, Any]) -> bool:

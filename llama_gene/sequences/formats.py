@@ -64,7 +64,7 @@ def choose_format(path: Path | str, file_format: str, head: bytes, is_english: b
     if not head.strip():
         raise InputError(f"{where} holds no record", listed(HOLDS_SEQUENCES), "Check that the file is whole")
     if not seen:
-        raise InputError(f"{where} begins as none of the formats of sequences", listed(HOLDS_SEQUENCES), "Convert it, or set file_format")
+        raise InputError(f"{where} begins as none of the formats of sequences", listed(HOLDS_SEQUENCES), "Convert it, or set format")
     return seen
 
 

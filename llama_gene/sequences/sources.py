@@ -175,6 +175,10 @@ def _read(request: _Request) -> Iterator[Record]:
                 request.path, request.file_format, handle.peek(1), request.kind == ENGLISH and request.content == "sequence"
             )
             _check_content(request, found)
+            if found in ("genbank", "gff") and request.content == "sequence" and request.kind == "protein":
+                raise ConfigError(
+                    f"{spoken_path(request.path)} holds DNA, and kind is protein", "content: protein, or kind: dna", "Set one"
+                )
             if found != "gff" and request.gff is None:
                 yield from _read_open(request, found, handle, ids)
         if found == "gff" or request.gff is not None:
