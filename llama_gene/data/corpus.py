@@ -73,26 +73,25 @@ def write_corpus(
     for source in sources:
         source.check()
     found = [source_paths(source, data_dir) for source in sources]  # a missing file is found before the first genome is read
-    by_language: dict[str, list[int]] = {}
-    for number, source in enumerate(sources):
-        by_language.setdefault(source.language, []).append(number)
-    for language, numbers in by_language.items():
-        kinds = sorted({sources[number].alphabet_name for number in numbers})
-        if len(kinds) > 1:
-            raise InputError(f"language '{language}' has sources of kinds {kinds}", "one kind a language", "Give them two names")
-    _check_evaluation(sources, settings, data_dir)
+    kinds: dict[str, set[str]] = {}
+    for source in sources:
+        kinds.setdefault(source.language, set()).add(source.alphabet_name)
+    for language, names in kinds.items():
+        if len(names) > 1:
+            raise InputError(f"language '{language}' has sources of kinds {sorted(names)}", "one kind a language", "Give them two names")
+    evaluation = _evaluation_digits(sources, settings, data_dir)
     parts_dir = (work or folder / ".work") / "parts"
     hashes = dict(file_hashes or {})
     tasks = []
     for source, paths in zip(sources, found, strict=True):
-        evaluation = _evaluation(source, settings, data_dir)
-        tasks += _part_tasks(source, paths, settings, evaluation, data_dir, seed, parts_dir, hashes)
+        digits = evaluation.get(source.alphabet_name, "")
+        tasks += _part_tasks(source, paths, settings, digits, data_dir, seed, parts_dir, hashes)
     # standard input belongs to this process
     piped = {task.key: make_part(task) for task in tasks if STANDARD_INPUT in task.paths}
     others = [task for task in tasks if task.key not in piped]
     piped |= {part.folder.name: part for part in run_tasks(make_part, others, workers, engine, "files")}
     made = [piped[task.key] for task in tasks]
-    report = _write_languages(by_language, made, settings, folder, seed, workers, engine, shard_letters)
+    report = _write_languages(kinds, made, settings, folder, seed, workers, engine, shard_letters)
     if work is None:
         shutil.rmtree(folder / ".work")
     return report
@@ -197,22 +196,19 @@ def source_paths(source: Source, data_dir: Path | None) -> list[Path]:
     return found
 
 
-def _check_evaluation(sources: Sequence[Source], settings: Settings, data_dir: Path | None) -> None:
-    """Raise ConfigError for an evaluation file that no language of the corpus can be held against."""
+def _evaluation_digits(sources: Sequence[Source], settings: Settings, data_dir: Path | None) -> dict[str, str]:
+    """Return digits that name the evaluation sequences of each kind of sequence.
+
+    Raises ConfigError for an evaluation file that no language of the corpus can be held against.
+    """
     kinds = sorted({source.alphabet_name for source in sources} - {ENGLISH})
-    for name in settings.decontaminate.located(data_dir):
-        if not any(evaluation_sequences([name], kind, data_dir) for kind in kinds):
+    names = settings.decontaminate.located(data_dir)
+    sequences = {kind: [evaluation_sequences([name], kind, data_dir) for name in names] for kind in kinds}
+    for number, name in enumerate(names):
+        if not any(sequences[kind][number] for kind in kinds):
             found = f"the evaluation file {name} holds no sequence of kind {' or '.join(kinds) or 'dna or protein'}"
             raise ConfigError(found, "sequences of a kind of the corpus", "Remove it, or give its language")
-
-
-def _evaluation(source: Source, settings: Settings, data_dir: Path | None) -> str:
-    """Return digits that name the evaluation sequences of a source's kind, empty where there are none."""
-    policy = settings.decontaminate
-    if not policy.evaluation or source.alphabet_name == ENGLISH:
-        return ""
-    sequences = evaluation_sequences(policy.located(data_dir), source.alphabet_name, data_dir)
-    return runtime.fingerprint([sequences, policy.length(source), policy.share])
+    return {kind: runtime.fingerprint(sequences[kind]) for kind in kinds if names}
 
 
 def _part_tasks(
@@ -232,7 +228,8 @@ def _part_tasks(
     # how the other kind of sequence is divided changes nothing here
     split = replace(settings.split, protein="record") if source.is_nucleotide else replace(settings.split, dna="tail")
     sketched = settings.repeats.sketch_scaled if settings.repeats.near_identity else 0
-    decisive = [runtime.plain(settings.cut), runtime.plain(split), sketched, evaluation]
+    searched = [evaluation, settings.decontaminate.length(source), settings.decontaminate.share] if evaluation else []
+    decisive = [settings.cut, split, sketched, searched]
     # where files lie and what their licence is change no document; names do: they stand in the ids of text documents
     plain = {**runtime.plain(source), "inputs": [], "licence": "", "gff": _hash(source.gff, hashes) if source.gff else ""}
     for group in groups:
@@ -309,6 +306,7 @@ def _facts(parts: Sequence[Part], decisions: Decisions, settings: Settings) -> d
     evaluation: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     documents: Counter[str] = Counter()
+    num_short = 0
     for part, verdicts in zip(parts, decisions.verdicts, strict=True):
         facts = part.facts
         read.update({name: facts[name] for name in ("records", "duplicate_ids", "letters_read", "letters_repeated")})
@@ -316,6 +314,7 @@ def _facts(parts: Sequence[Part], decisions: Decisions, settings: Settings) -> d
         changed.update(facts["letters_changed"])
         records_rejected.update(facts["records_rejected"])
         evaluation.update(facts["evaluation_hits"])
+        num_short = max(num_short, facts["evaluation_short"])
         for number, split in enumerate(SPLITS):
             mine = verdicts == number
             if mine.any():
@@ -349,7 +348,7 @@ def _facts(parts: Sequence[Part], decisions: Decisions, settings: Settings) -> d
         "near_duplicates": len(decisions.near_duplicates),
         "clusters": decisions.num_clusters,
         "evaluation_hits": dict(evaluation),
-        "evaluation_short": max(part.facts["evaluation_short"] for part in parts),
+        "evaluation_short": num_short,
         "lengths": _length_histogram(parts, decisions),
     }
 

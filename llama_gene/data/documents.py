@@ -168,7 +168,7 @@ def _records(source: Source, paths: list[Path], letters: LetterCounts, counts: P
     for path in paths:
         with runtime.progress(f"{source.language}: {path.name}", "letters", position=1) as bar:
             reader = read_source(
-                path if str(path) != "-" else "-",
+                path,
                 source.alphabet_name,
                 file_format=source.format,
                 content=source.content,

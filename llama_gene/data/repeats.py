@@ -24,7 +24,7 @@ from llama_gene.data.documents import Part
 from llama_gene.data.settings import SPLITS, UNDECIDED, Settings
 from llama_gene.errors import ConfigError
 from llama_gene.sequences.alphabet import get_alphabet, read_letters
-from llama_gene.sequences.similarity import clusters, split_by_group
+from llama_gene.sequences.similarity import clusters, root, split_by_group
 from llama_gene.sequences.sketches import Sketch, near_duplicates, repeat_reason
 
 DROPPED = 254
@@ -125,18 +125,12 @@ def _joined(groups: Sequence[int], owners: Sequence[Hashable]) -> list[int]:
     >>> _joined([0, 1, 2, 1, 3], ["a", "a", "b", "c", "b"])
     [0, 0, 2, 0, 2]
     """
-    parents = {group: group for group in groups}
-
-    def root(group: int) -> int:
-        while parents[group] != group:
-            group = parents[group]
-        return group
-
+    parents = list(range(max(groups, default=-1) + 1))
     first: dict[Hashable, int] = {}
     for group, owner in zip(groups, owners, strict=True):
-        one, other = root(first.setdefault(owner, group)), root(group)
+        one, other = root(parents, first.setdefault(owner, group)), root(parents, group)
         parents[max(one, other)] = min(one, other)
-    return [root(group) for group in groups]
+    return [root(parents, group) for group in groups]
 
 
 def _drop_near_duplicates(parts: Sequence[Part], decisions: Decisions, identity: float) -> None:

@@ -17,10 +17,10 @@ from llama_gene.data.tasks import SPLITS, Task, read_task
 from llama_gene.errors import InputError, MissingFileError
 from llama_gene.sequences.alphabet import first_fault, get_alphabet
 from llama_gene.sequences.files import bare_name, expand_paths, open_bytes, open_text
+from llama_gene.sequences.formats import RECORD_SUFFIXES
 from llama_gene.sequences.records import parse_records, read_table
 
 TABLES = (".csv", ".tsv", ".txt", ".tab")
-FASTA = (".fa", ".fasta", ".fna", ".faa", ".ffn", ".frn", ".fas", ".fq", ".fastq")
 _YAML = (".yaml", ".yml")
 _EMPTY, _FOREIGN, _UNNAMED = "empty sequence", "letters outside the alphabet", "identifier without a sequence"
 
@@ -98,7 +98,7 @@ def _read(files: Sequence[Path | str], split: str, kinds: Sequence[str], columns
                         asked.add(row["sequences"], (path.name, number))
                 else:
                     own.add(_cells(row, columns, f"{path}, line {number}"), (path.name, number))
-        elif name.suffix in FASTA:
+        elif name.suffix in RECORD_SUFFIXES:
             with open_bytes(path) as handle:
                 for number, record in enumerate(parse_records(handle, str(path)), start=1):
                     own.add([record.sequence], (path.name, number))
@@ -106,7 +106,9 @@ def _read(files: Sequence[Path | str], split: str, kinds: Sequence[str], columns
             for number, cells in enumerate(read_table(path, columns), start=1):
                 own.add([cells[column] for column in columns], (path.name, number))
         else:
-            raise InputError(f"{path} is neither a table nor FASTA by its name", ", ".join((*TABLES, ".jsonl", *FASTA)), "Rename it")
+            raise InputError(
+                f"{path} is neither a table nor FASTA by its name", ", ".join((*TABLES, ".jsonl", *RECORD_SUFFIXES)), "Rename it"
+            )
     if own.rows or own.rejected:
         found[task] = own
     return [rows for rows in found.values() if rows.kinds]

@@ -33,6 +33,7 @@ _SUFFIXES = {
     ".jsonl": "jsonl",
     ".json": "json",
 }
+RECORD_SUFFIXES = tuple(suffix for suffix, name in _SUFFIXES.items() if name in ("fasta", "fastq"))
 
 
 def choose_format(path: Path | str, file_format: str, head: bytes, is_english: bool) -> str:

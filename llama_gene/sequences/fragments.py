@@ -80,14 +80,7 @@ def draw_windows(
     if not 1 <= min_length <= max_length or not coverage > 0:
         found = f"min_length {min_length}, max_length {max_length}, coverage {coverage}"
         raise ConfigError(found, "1 <= min_length <= max_length, and a coverage above 0")
-    position = 0
-    for start, end in _known_stretches(record.sequence, kind):
-        if start > position:
-            counts.reject("unknown", start - position)
-        position = end
-        if end - start < min_length:
-            counts.reject("too_short", end - start)
-            continue
+    for start, end in _long_stretches(record.sequence, min_length, kind, counts):
         windows = []
         wanted = coverage * (end - start)
         while wanted > 0:
@@ -106,8 +99,6 @@ def draw_windows(
             covered = max(covered, last)
             yield first, last, record.sequence[first:last]
         counts.reject("not_drawn", end - covered)
-    if position < len(record.sequence):
-        counts.reject("unknown", len(record.sequence) - position)
 
 
 def turn(record: Record, rng: random.Random, kind: str = "dna") -> Record:
@@ -137,14 +128,7 @@ def _tiles(
     sequence: str, min_length: int, max_length: int, rng: random.Random | None, kind: str, counts: FragmentCounts
 ) -> Iterator[tuple[int, int, str]]:
     """Tile each known stretch; see `fragment`."""
-    position = 0
-    for start, end in _known_stretches(sequence, kind):
-        if start > position:
-            counts.reject("unknown", start - position)
-        position = end
-        if end - start < min_length:
-            counts.reject("too_short", end - start)
-            continue
+    for start, end in _long_stretches(sequence, min_length, kind, counts):
         while start < end:
             length = _tile_length(end - start, min_length, max_length, rng)
             if length < min_length:  # only where max_length < 2 * min_length leaves a rest that no tiling can place
@@ -153,8 +137,6 @@ def _tiles(
                 counts.keep(length)
                 yield start, start + length, sequence[start : start + length]
             start += length
-    if position < len(sequence):
-        counts.reject("unknown", len(sequence) - position)
 
 
 def _tile_length(left: int, min_length: int, max_length: int, rng: random.Random | None) -> int:
@@ -165,6 +147,19 @@ def _tile_length(left: int, min_length: int, max_length: int, rng: random.Random
     if longest < min_length:  # left < 2 * min_length: one full tile, then a rest that is too short
         return max_length
     return longest if rng is None else rng.randint(min_length, longest)
+
+
+def _long_stretches(sequence: str, min_length: int, kind: str, counts: FragmentCounts) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the known stretches of at least `min_length`; count what lies between them, and the shorter ones."""
+    position = 0
+    for start, end in _known_stretches(sequence, kind):
+        counts.reject("unknown", start - position)
+        position = end
+        if end - start < min_length:
+            counts.reject("too_short", end - start)
+        else:
+            yield start, end
+    counts.reject("unknown", len(sequence) - position)
 
 
 def _known_stretches(sequence: str, kind: str) -> Iterator[tuple[int, int]]:

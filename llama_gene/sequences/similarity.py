@@ -157,14 +157,14 @@ def clusters(sequences: Sequence[str], kind: str, *, thresholds: Thresholds = AN
         has_joined = False
         for candidate in part:
             first, second = candidate[:2]
-            is_news = _root(parents, first) != _root(parents, second)  # most pairs of a large family are none: no alignment
+            is_news = root(parents, first) != root(parents, second)  # most pairs of a large family are none: no alignment
             if is_news and search.judge(*candidate) is not None:
-                parents[_root(parents, first)] = _root(parents, second)
+                parents[root(parents, first)] = root(parents, second)
                 has_joined = True
         if has_joined:
-            search.labels[:] = [_root(parents, number) for number in range(len(parents))]
+            search.labels[:] = [root(parents, number) for number in range(len(parents))]
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(_root(parents, distinct.number[index]), len(numbers)) for index in range(len(sequences))]
+    return [numbers.setdefault(root(parents, distinct.number[index]), len(numbers)) for index in range(len(sequences))]
 
 
 def split_by_group(groups: Sequence[Hashable], fractions: Mapping[str, float], seed: int) -> list[str]:
@@ -339,7 +339,7 @@ def _rows(members: list[_Member], others: list[_Member], judged: _Judged, is_sam
         yield Relative(one.row, two.row, *row[1:])
 
 
-def _root(parents: list[int], item: int) -> int:
+def root(parents: list[int], item: int) -> int:
     """Return the root of an item's tree, and hang the items on the way nearer to it."""
     while parents[item] != item:
         parents[item] = parents[parents[item]]

@@ -10,9 +10,9 @@ from llama_gene import runtime
 from llama_gene.errors import InputError, MissingFileError
 from llama_gene.sequences.alphabet import check_letters, get_alphabet
 from llama_gene.sequences.files import bare_name, expand_paths
+from llama_gene.sequences.formats import RECORD_SUFFIXES
 from llama_gene.sequences.records import read_documents, read_records
 
-_RECORD_SUFFIXES = (".fa", ".fasta", ".fna", ".ffn", ".faa", ".frn", ".fas", ".fq", ".fastq")
 _DOCUMENT_SUFFIXES = (".jsonl", ".json", ".txt")
 _SAMPLE_LETTERS = 1000  # a subsample is drawn in chunks of this many letters: a genome is one record
 
@@ -56,7 +56,7 @@ def read_sequences(path: Path, kind: str) -> Iterator[str]:
 
 def is_records(path: Path) -> bool:
     """Return whether a file's name says that it holds sequences (FASTA, FASTQ)."""
-    return bare_name(path).suffix.lower() in _RECORD_SUFFIXES
+    return bare_name(path).suffix.lower() in RECORD_SUFFIXES
 
 
 def read_texts(path: Path) -> Iterator[str]:
