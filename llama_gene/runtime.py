@@ -172,6 +172,12 @@ def hash_files(paths: Iterable[Path], known: Sequence[Mapping[str, Any]] = ()) -
     return found
 
 
+def has_files(folder: Path, files: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether each of a manifest's files ({"file", "file_bytes"}) is there in its size."""
+    paths = [(folder / entry["file"], entry["file_bytes"]) for entry in files]
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
 def plain(value: Any) -> Any:
     """Return a value with dataclasses, paths and tuples turned into what JSON and YAML know."""
     if is_dataclass(value) and not isinstance(value, type):

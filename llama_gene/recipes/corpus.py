@@ -148,12 +148,7 @@ def _is_whole(folder: Path, key: str) -> bool:
     if manifest.get("key") != key:
         return False
     shards = [shard for facts in manifest["languages"].values() for split in facts.get("shards", {}).values() for shard in split]
-    return all(_size(folder / shard["file"]) == shard["file_bytes"] for shard in shards)
-
-
-def _size(path: Path) -> int:
-    """Return a file's size in bytes, -1 where there is none."""
-    return path.stat().st_size if path.is_file() else -1
+    return runtime.has_files(folder, shards)
 
 
 def _write_card(folder: Path, config: Config, languages: dict[str, dict[str, Any]], inputs: list[dict[str, Any]]) -> None:

@@ -142,7 +142,7 @@ def _tokenizer_paths(name: str) -> list[Path]:
 def _is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     """Tell whether every file that a manifest counts is there in its size."""
     shards = [shard for splits in manifest["languages"].values() for counts in splits.values() for shard in counts["shards"]]
-    return all((folder / shard["file"]).is_file() and (folder / shard["file"]).stat().st_size == shard["file_bytes"] for shard in shards)
+    return runtime.has_files(folder, shards)
 
 
 def _summary(counts: dict[str, Any], row_length: int) -> str:
