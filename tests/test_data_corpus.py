@@ -294,7 +294,8 @@ def test_law_14_relatives_never_straddle_a_split_by_clusters(tmp_path: Path) -> 
     sides = {
         split: {name.partition("_")[0] for name, _ in read_corpus(tmp_path / "out", "protein", split)} for split in counts["documents"]
     }
-    assert counts["documents"] == {"train": 84, "valid": 24, "test": 12} and counts["clusters"] == 40
+    assert counts["documents"] == {"train": 84, "valid": 24, "test": 12}
+    assert 38 <= counts["clusters"] <= 40  # chance may join a pair of families
     assert not sides["train"] & sides["valid"] and not sides["train"] & sides["test"] and not sides["valid"] & sides["test"]
 
 

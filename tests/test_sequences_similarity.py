@@ -76,7 +76,8 @@ def test_law_14_planted_relatives_never_straddle_a_split(kind: str, length: int)
         splits = split_by_group(groups, {"train": 0.7, "dev": 0.1, "test": 0.2}, seed=seed)
         straddling = [i for i in range(50) if splits[i] != splits[150 + i]]
         assert not straddling, f"{name}: {len(straddling)} of 50 relatives are not in the split of their parent"
-        assert len(set(groups[:150])) == 150, f"{name}: unrelated sequences were joined"
+        by_chance = 150 - len(set(groups[:150]))
+        assert by_chance <= {"dna": 0, "protein": 3}[kind], f"{name}: {by_chance} unrelated sequences were joined"
 
 
 @pytest.mark.parametrize("indels", [0, 8, 15])
@@ -104,6 +105,19 @@ def test_every_protein_of_35_percent_identity_and_120_residues_is_found() -> Non
     groups = clusters(parents + children, "protein")
     assert [i for i in range(200) if groups[i] != groups[200 + i]] == []
     assert len(set(groups)) == 200
+
+
+def test_clusters_find_short_homologues_that_the_list_leaves_and_join_few_strangers() -> None:
+    rng = random.Random(5)
+    parents = [draw(rng, "protein", 75) for _ in range(300)]
+    children = [substitute(rng, text, "protein", 0.58) for text in parents]  # 42 % identity, changed at random
+    strangers = [draw(rng, "protein", 200) for _ in range(400)]
+    sequences = parents + children + strangers
+    groups = clusters(sequences, "protein")
+    listed = {(relative.first, relative.second) for relative in find_relatives(sequences, "protein")}
+    together = sum(groups[number] == groups[300 + number] for number in range(300))
+    assert together >= 270 > 1.2 * sum((number, 300 + number) in listed for number in range(300))
+    assert len(set(groups[:300] + groups[600:])) >= 700 - 1000 / 50
 
 
 TEXT = "GATTCCGAACGTAAGCTTACGGATACCATGCGTTAGCCAATCGGTACTTGCAGTCAAGGCTATCCGAGTTCACGATGCCTTAACGGTCATGC"  # 92 bp, no repeats
@@ -178,7 +192,7 @@ def test_thresholds_outside_their_range_are_refused(values: dict[str, float], me
 @pytest.mark.parametrize("kind", ["dna", "protein"])
 def test_unrelated_sequences_are_not_joined(kind: str) -> None:
     rng = random.Random(5)
-    assert len(set(clusters([draw(rng, kind, 200) for _ in range(2000)], kind))) == 2000
+    assert len(set(clusters([draw(rng, kind, 200) for _ in range(2000)], kind, thresholds=Thresholds()))) == 2000
 
 
 def test_unrelated_sequences_of_skewed_composition_are_not_joined() -> None:
@@ -200,7 +214,7 @@ def test_poly_a_and_microsatellites_join_nothing() -> None:
     rng = random.Random(8)
     sequences = [draw(rng, "dna", 80) + repeat for repeat in ("A" * 60, "CA" * 30, "GAT" * 20) for _ in range(30)]
     assert len(set(clusters(sequences, "dna"))) == 90
-    assert len(set(clusters([draw(rng, "protein", 60) + "Q" * 30 for _ in range(50)], "protein"))) == 50
+    assert len(set(clusters([draw(rng, "protein", 60) + "Q" * 30 for _ in range(50)], "protein", thresholds=Thresholds()))) == 50
 
 
 def test_a_family_larger_than_the_neighbour_limit_is_one_cluster() -> None:

@@ -2,30 +2,35 @@
 
 Algorithm. Spaced seeds propose pairs, on both strands where there are two (`seeds`); an alignment decides (`alignment`). Two sequences are
 relatives when their best local alignment cannot be chance in a search of this size: its bits exceed log2 of the number of letter pairs
-compared plus 10, so that one search in 1,000 holds a chance pair (E-value 0.001, as MMseqs2 has it). Short evidence counts in a small set
-and not in a large one: the least exact stretch is 26 bp among 1,500 sequences of 100 bp, 28 bp among 4,000 of 300, 12 residues among
-1,500 of 60. Compositions count: two GC-rich sequences must agree better. Stretches of low complexity, such as poly-A, are hardly evidence
-(`complexity`). Callers who want the field's thresholds of identity and coverage pass FIELD_THRESHOLDS. Clusters are connected components:
-relatives of relatives join. Sequences with the same interspersed repeat (Alu) join, too: they share text that a model can remember.
+compared (or of the pairs of sequences times the letter pairs of these two, if that is less) plus 11, so that one search in 1,000 holds a
+chance pair (E-value 0.001, as MMseqs2 has it). Short evidence counts in a small set and not in a large one: the least exact stretch is 26
+bp among 1,500 sequences of 100 bp, 28 bp among 4,000 of 300, 12 residues among 1,500 of 60. `clusters`, which splits are made of, lets one
+pair of proteins in 50 sequences join by chance. Compositions count: two GC-rich sequences must agree better. Stretches of low complexity,
+such as poly-A, are hardly evidence (`complexity`). Callers who want the field's thresholds of identity and coverage pass FIELD_THRESHOLDS.
+Clusters are connected components: relatives of relatives join. Sequences with the same interspersed repeat (Alu) join, too: they share text
+that a model can remember.
 
 Recall, simulated: 1,000 planted pairs among 3,000 unrelated sequences, letters drawn evenly / as in real sequences (human-like DNA with CpG
-islands and microsatellites, Swiss-Prot's residues); `python benchmarks/relatives.py`. No unrelated pair was joined (of 12,497,500 in each
-of the four sets), and no listed pair straddled a split.
+islands and microsatellites, Swiss-Prot's residues); `python benchmarks/relatives.py`. `find_relatives` joined no unrelated pair (of
+12,497,500 in each of the four sets), and no pair that it lists straddled a split.
 
     DNA, either strand                                             150 bp        200 bp        300 bp
     substring, shifted window, copy of the other strand          1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
     80 % identity: substitutions, 1/4 or 1/2 indels              1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
     70 % identity, 1/4 of the changes indels                     1.00 / 0.94   1.00 / 1.00   1.00 / 1.00
     protein, residues                     50            75            100           150           300
-    exact half                        1.00 / 0.95   1.00 / 0.98   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
-    homologue of 50 % identity        0.69 / 0.45   1.00 / 0.90   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
-    homologue of 35 % identity        0.00 / 0.00   0.32 / 0.14   1.00 / 0.79   1.00 / 1.00   1.00 / 1.00
+    listed: exact half                1.00 / 0.95   1.00 / 0.98   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
+            50 % identity             0.76 / 0.55   1.00 / 0.90   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
+            35 % identity             0.00 / 0.04   0.36 / 0.14   1.00 / 0.79   1.00 / 1.00   1.00 / 1.00
+    clustered: 50 % identity          1.00 / 1.00   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
+            35 % identity             0.79 / 0.57   0.96 / 0.82   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
 
-What is missed is too little to tell from chance: an exhaustive alignment finds 1 to 5 of 1,000 protein pairs more, and one of 8,000 DNA
-pairs (four seeds). With Thresholds(expected=1) proteins of 35 % and 75 residues are found to 0.96 / 0.68, those of 50 to 0.14. In large
-sets seeds miss more distant proteins: among 16,000 of 300 residues about one alignable homologue of 35 % in five.
-On real sequences: yeast's proteins (2.7 M residues) against reversed ones, 21 of 9,000,000 pairs, most with the coiled coils of Rad50;
-10,000 human promoters, halves against each other reversed, none of 25,000,000.
+What is missed is too little to tell from chance: an exhaustive alignment lists 1 to 5 of 1,000 protein pairs more, and no DNA pair. In
+`clusters` 14 and 4 pairs of 5,000 proteins joined by chance. In large sets seeds miss more distant proteins: among 16,000 of 300 residues
+about one alignable homologue of 35 % in five. On real sequences: yeast's proteins (2.7 M residues) against reversed ones, 21 of 9,000,000
+pairs, most with the coiled coils of Rad50; 10,000 human promoters, halves against each other reversed, none of 25,000,000. Yeast's 6,077
+proteins make 3,501 clusters (listed relatives alone: 3,950), the largest of 856 (114), 7,418 human ones 2,732 (3,265) and 3,356 (2,494):
+the largest falls to training.
 
 Limits: a DNA set of one dominant letter (above 75 %) has no relatives but copies. Proteins of low complexity throughout join copies only.
 Time on one (shared) core: 20,000 random sequences of 300 bp 19 s, of 300 residues 12 s; 10,000 human promoters of 300 bp 11 s;
@@ -49,6 +54,7 @@ from llama_gene.errors import ConfigError
 from llama_gene.sequences.alphabet import Alphabet, get_alphabet, reverse_complement
 
 _DROP_BITS, _GAPPED_DROP_BITS = 10.0, 16.0
+_TWO_TESTS = 1.0  # bits
 _OVERLAP_SHARE = 0.9  # of the aligned columns that an exact stretch must make up
 
 Relation = Literal["copy", "reverse_complement", "contained", "overlap", "similar"]
@@ -77,6 +83,8 @@ class Thresholds:
 
 
 ANY = Thresholds()
+SEQUENCES_A_CHANCE_PAIR = 50
+"""In clusters made for a split: one pair of strangers may join for each 50 proteins, far from the half a pair each that joins them all."""
 FIELD_THRESHOLDS = {"dna": Thresholds(identity=0.8, coverage=0.8), "protein": Thresholds(identity=0.3, coverage=0.8)}
 """What the field clusters by: 80 % identity over 80 % of both sequences in DNA, 30 % over 80 % in protein."""
 
@@ -141,16 +149,21 @@ def related_pairs(sequences: Sequence[str], kind: str) -> list[tuple[int, int]]:
     return [(relative.first, relative.second) for relative in find_relatives(sequences, kind)]
 
 
-def clusters(sequences: Sequence[str], kind: str, *, thresholds: Thresholds = ANY) -> list[int]:
+def clusters(sequences: Sequence[str], kind: str, *, thresholds: Thresholds | None = None) -> list[int]:
     """Return a cluster id for each sequence, numbered from 0 by first appearance; relatives have the same id.
 
-    Relatives of relatives join. Case is ignored. Raises ConfigError for an unknown kind.
+    Relatives of relatives join. Without thresholds chance may join one pair of proteins for each SEQUENCES_A_CHANCE_PAIR: clusters are made
+    for splits, where a stranger that joins costs a little balance, and a relative that does not is a leak. Relatives in DNA stand out
+    from chance without that. Case is ignored. Raises ConfigError for an unknown kind.
 
     >>> clusters(["ACGTTGCATGCCTAGGATCCAAGT", "TTTTTTTTTTTT", "ACTTGGATCCTAGGCATGCAACGT"], "dna")
     [0, 1, 0]
     """
     alphabet = get_alphabet(kind)
     distinct = _Distinct(sequences, alphabet)
+    if thresholds is None:
+        is_protein = alphabet.complement is None
+        thresholds = Thresholds(expected=max(ANY.expected, len(distinct.texts) / SEQUENCES_A_CHANCE_PAIR)) if is_protein else ANY
     parents = list(range(len(distinct.texts)))
     search = _Search(distinct.texts, None, alphabet, thresholds)
     for part in search.candidates():
@@ -253,7 +266,10 @@ class _Search:
         strands = 1 if alphabet.complement is None else 2
         pairs = letters * other_letters * strands / (2 if others is None else 1)
         self._size = math.log2(max(pairs, 1.0))
-        self._needed = self._size - math.log2(thresholds.expected)
+        self._pairs = math.log2(
+            max(1.0, strands * len(texts) * (len(texts) - 1) / 2 if others is None else strands * len(texts) * len(others))
+        )
+        self._expected = math.log2(thresholds.expected)
 
     def candidates(self) -> Iterator[list[tuple[int, int, int, int]]]:
         """Yield pairs that are worth an alignment: first, second, 1 where the other strand of first is meant, the diagonal.
@@ -273,7 +289,7 @@ class _Search:
             drop=round(_DROP_BITS / scoring.unit),
             gapped_drop=round(_GAPPED_DROP_BITS / scoring.unit),
             trigger=scoring.units(self._size - TRIGGER_BITS[len(alphabet.letters) <= FEW_LETTERS]),
-            candidate=scoring.units(min(self._size - CANDIDATE_BITS, self._needed)),
+            candidate=scoring.units(self._size - max(CANDIDATE_BITS, self._expected)),
         )
         groups = _RESIDUE_CLASSES if alphabet.name == "protein" else tuple(alphabet.letters)
         classes = [next(number for number, group in enumerate(groups) if letter in group) for letter in alphabet.letters]
@@ -282,6 +298,11 @@ class _Search:
             complement = [alphabet.letters.index(alphabet.complement[letter]) for letter in alphabet.letters]
         for part in candidates(*self._letters, classes, complement, search, self.labels):
             yield list(zip(part.first.tolist(), part.second.tolist(), part.strand.tolist(), part.diagonal.tolist(), strict=True))
+
+    def _needed(self, one: str, two: str) -> float:
+        """Return the bits that a pair must exceed: half of the chance pairs are allowed to each pair of places, half to each pair of
+        sequences, whose own number of places then counts. So a short sequence is not drowned by long ones beside it."""
+        return _TWO_TESTS + min(self._size, self._pairs + math.log2(len(one) * len(two))) - self._expected
 
     def judge(self, first: int, second: int, is_reverse: int, diagonal: int) -> _Judged | None:
         """Return the verdict on a pair, None when it does not reach the thresholds."""
@@ -292,7 +313,7 @@ class _Search:
         relation, exact = _relation(one, two, alignment.length, alignment.second[1] - alignment.first[1])
         # an exact stretch that takes the whole of a sequence, or an end of both, could begin at few places only
         freedom = 0.0 if relation == "similar" else math.log2(min(len(one), len(two)))
-        if alignment.bits < self._needed - freedom:
+        if alignment.bits < self._needed(one, two) - freedom:
             return None
         length, identity, spans = exact, 1.0, (exact, exact)
         if relation == "similar":
