@@ -33,7 +33,7 @@ IDENTITY = 0.8  # that the scores of DNA are made for
 _UNITS_A_BIT = 8
 _DNA_GAP = (7.0, 2.5)  # bits: first letter, each further one
 _PROTEIN_GAP = (12, 1)
-_PROTEIN_LAMBDA, _PROTEIN_K, _UNGAPPED_LAMBDA = 0.267, 0.041, 0.3176
+_PROTEIN_LAMBDA, _PROTEIN_K, _PROTEIN_ENTROPY, _UNGAPPED_LAMBDA = 0.267, 0.041, 0.14, 0.3176
 _PSEUDO_LETTERS = 20.0  # of the set's composition, added to that of each sequence
 _MASKED_BITS = 0.5
 _TWO_TESTS = 1.0  # bits: alignment and exact stretch are two chances to be wrong
@@ -55,10 +55,22 @@ class Scoring:
     unit: float  # bits of one unit of score, gapped, at the composition that `scale` was solved for
     scale: float  # lambda of the matrix, in nats, ungapped
     constant: float  # -log2 K
+    entropy: float = 0.0  # nats a column of an alignment is worth; 0 where the edges of sequences are not allowed for
 
     def units(self, bits: float) -> int:
         """Return the score that is worth so many bits at the set's composition."""
         return math.ceil((bits - self.constant) / self.unit)
+
+    def places(self, first: int, second: int) -> float:
+        """Return among how many pairs of places an alignment of two sequences of these lengths can end.
+
+        One that is better than chance has some length, and does not fit at the edges (Altschul and Gish 1996).
+        """
+        if self.entropy == 0.0:
+            return float(first * second)
+        length = math.log(max(first * second, 1)) + math.log(2) * -self.constant
+        length = max(0.0, length) / self.entropy
+        return max(first - length, first / 4) * max(second - length, second / 4)
 
     @cached_property
     def values(self) -> tuple[Ints, Ints]:
@@ -118,7 +130,7 @@ def _protein_scoring(letters: str, background: Floats) -> Scoring:
     matrix[:size, :size] = parasail.blosum62.matrix[np.ix_(order, order)]
     _fill_special(matrix, size)
     unit, constant = _PROTEIN_LAMBDA / math.log(2), -math.log2(_PROTEIN_K)
-    return Scoring(letters, matrix, *_PROTEIN_GAP, background, unit, _UNGAPPED_LAMBDA, constant)
+    return Scoring(letters, matrix, *_PROTEIN_GAP, background, unit, _UNGAPPED_LAMBDA, constant, _PROTEIN_ENTROPY)
 
 
 def _fill_special(matrix: NDArray[np.int32], size: int) -> None:

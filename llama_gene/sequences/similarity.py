@@ -2,7 +2,7 @@
 
 Algorithm. Spaced seeds propose pairs, on both strands where there are two (`seeds`); an alignment decides (`alignment`). Two sequences are
 relatives when their best local alignment cannot be chance in a search of this size: its bits exceed log2 of the number of letter pairs
-compared (or of the pairs of sequences times the letter pairs of these two, if that is less) plus 11, so that one search in 1,000 holds a
+compared (or of the pairs of sequences times the places that these two have, if that is less) plus 11, so that one search in 1,000 holds a
 chance pair (E-value 0.001, as MMseqs2 has it). Short evidence counts in a small set and not in a large one: the least exact stretch is 26
 bp among 1,500 sequences of 100 bp, 28 bp among 4,000 of 300, 12 residues among 1,500 of 60. `clusters`, which splits are made of, lets one
 pair of proteins in 50 sequences join by chance. Compositions count: two GC-rich sequences must agree better. Stretches of low complexity,
@@ -20,17 +20,17 @@ islands and microsatellites, Swiss-Prot's residues); `python benchmarks/relative
     70 % identity, 1/4 of the changes indels                     1.00 / 0.94   1.00 / 1.00   1.00 / 1.00
     protein, residues                     50            75            100           150           300
     listed: exact half                1.00 / 0.95   1.00 / 0.98   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
-            50 % identity             0.76 / 0.55   1.00 / 0.90   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
-            35 % identity             0.00 / 0.04   0.36 / 0.14   1.00 / 0.79   1.00 / 1.00   1.00 / 1.00
+            50 % identity             0.90 / 0.69   1.00 / 0.97   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
+            35 % identity             0.00 / 0.07   0.54 / 0.21   1.00 / 0.82   1.00 / 1.00   1.00 / 1.00
     clustered: 50 % identity          1.00 / 1.00   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
-            35 % identity             0.79 / 0.57   0.96 / 0.82   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
+            35 % identity             0.89 / 0.71   0.96 / 0.82   1.00 / 1.00   1.00 / 1.00   1.00 / 1.00
 
 What is missed is too little to tell from chance: an exhaustive alignment lists 1 to 5 of 1,000 protein pairs more, and no DNA pair. In
-`clusters` 14 and 4 pairs of 5,000 proteins joined by chance. In large sets seeds miss more distant proteins: among 16,000 of 300 residues
-about one alignable homologue of 35 % in five. On real sequences: yeast's proteins (2.7 M residues) against reversed ones, 21 of 9,000,000
-pairs, most with the coiled coils of Rad50; 10,000 human promoters, halves against each other reversed, none of 25,000,000. Yeast's 6,077
-proteins make 3,501 clusters (listed relatives alone: 3,950), the largest of 856 (114), 7,418 human ones 2,732 (3,265) and 3,356 (2,494):
-the largest falls to training.
+`clusters` 18 and 5 families of 5,000 proteins joined by chance. In large sets seeds miss more distant proteins: among 16,000 of 300
+residues about one alignable homologue of 35 % in five. On real sequences: yeast's proteins against reversed ones, 106 of 9,000,000 pairs,
+most with a dozen coiled coils and repeats; 10,000 human promoters, halves against each other reversed, none of 25,000,000. Yeast's 6,077
+proteins make 3,492 clusters (of listed relatives alone: 3,944), the largest of 859 (114), 7,418 human ones 2,716 (3,253) and 3,369 (2,535):
+the largest goes to training.
 
 Limits: a DNA set of one dominant letter (above 75 %) has no relatives but copies. Proteins of low complexity throughout join copies only.
 Time on one (shared) core: 20,000 random sequences of 300 bp 19 s, of 300 residues 12 s; 10,000 human promoters of 300 bp 11 s;
@@ -302,7 +302,8 @@ class _Search:
     def _needed(self, one: str, two: str) -> float:
         """Return the bits that a pair must exceed: half of the chance pairs are allowed to each pair of places, half to each pair of
         sequences, whose own number of places then counts. So a short sequence is not drowned by long ones beside it."""
-        return _TWO_TESTS + min(self._size, self._pairs + math.log2(len(one) * len(two))) - self._expected
+        places = self._scoring.places(len(one), len(two)) if self._scoring else 1.0
+        return _TWO_TESTS + min(self._size, self._pairs + math.log2(places)) - self._expected
 
     def judge(self, first: int, second: int, is_reverse: int, diagonal: int) -> _Judged | None:
         """Return the verdict on a pair, None when it does not reach the thresholds."""
