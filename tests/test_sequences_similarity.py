@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llama_gene.errors import ConfigError
 from llama_gene.sequences.alphabet import reverse_complement
 from llama_gene.sequences.similarity import FIELD_THRESHOLDS, Relative, Thresholds, clusters, find_relatives, related_pairs, split_by_group
+from tests.fixtures.tiny_vocabularies import proteins
 
 LETTERS = {"dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
 
@@ -118,6 +119,13 @@ def test_clusters_find_short_homologues_that_the_list_leaves_and_join_few_strang
     together = sum(groups[number] == groups[300 + number] for number in range(300))
     assert together >= 270 > 1.2 * sum((number, 300 + number) in listed for number in range(300))
     assert len(set(groups[:300] + groups[600:])) >= 700 - 1000 / 50
+
+
+def test_proteins_of_shared_motifs_are_not_joined_to_one_cluster_by_chance() -> None:
+    sequences = proteins(60, 120)
+    assert len(set(clusters(sequences, "protein", thresholds=Thresholds(expected=60 / 50)))) == 1
+    assert clusters(sequences, "protein") == clusters(sequences, "protein", thresholds=Thresholds())
+    assert len(set(clusters(sequences, "protein"))) > 40
 
 
 TEXT = "GATTCCGAACGTAAGCTTACGGATACCATGCGTTAGCCAATCGGTACTTGCAGTCAAGGCTATCCGAGTTCACGATGCCTTAACGGTCATGC"  # 92 bp, no repeats

@@ -85,6 +85,7 @@ class Thresholds:
 ANY = Thresholds()
 SEQUENCES_A_CHANCE_PAIR = 50
 """In clusters made for a split: one pair of strangers may join for each 50 proteins, far from the half a pair each that joins them all."""
+MOST = 0.5  # of the sequences, in one cluster
 FIELD_THRESHOLDS = {"dna": Thresholds(identity=0.8, coverage=0.8), "protein": Thresholds(identity=0.3, coverage=0.8)}
 """What the field clusters by: 80 % identity over 80 % of both sequences in DNA, 30 % over 80 % in protein."""
 
@@ -153,19 +154,30 @@ def clusters(sequences: Sequence[str], kind: str, *, thresholds: Thresholds | No
     """Return a cluster id for each sequence, numbered from 0 by first appearance; relatives have the same id.
 
     Relatives of relatives join. Without thresholds chance may join one pair of proteins for each SEQUENCES_A_CHANCE_PAIR: clusters are made
-    for splits, where a stranger that joins costs a little balance, and a relative that does not is a leak. Relatives in DNA stand out
-    from chance without that. Case is ignored. Raises ConfigError for an unknown kind.
+    for splits, where a stranger that joins costs a little balance, and a relative that does not is a leak. Where that joins most of a set
+    (proteins of shared motifs), only relatives that cannot be chance join. Relatives in DNA stand out from chance without it. Case is
+    ignored. Raises ConfigError for an unknown kind.
 
     >>> clusters(["ACGTTGCATGCCTAGGATCCAAGT", "TTTTTTTTTTTT", "ACTTGGATCCTAGGCATGCAACGT"], "dna")
     [0, 1, 0]
     """
     alphabet = get_alphabet(kind)
     distinct = _Distinct(sequences, alphabet)
-    if thresholds is None:
-        is_protein = alphabet.complement is None
-        thresholds = Thresholds(expected=max(ANY.expected, len(distinct.texts) / SEQUENCES_A_CHANCE_PAIR)) if is_protein else ANY
-    parents = list(range(len(distinct.texts)))
-    search = _Search(distinct.texts, None, alphabet, thresholds)
+    if thresholds is not None or alphabet.complement is not None:
+        roots = _joined_roots(distinct.texts, alphabet, thresholds or ANY)
+    else:
+        generous = Thresholds(expected=max(ANY.expected, len(distinct.texts) / SEQUENCES_A_CHANCE_PAIR))
+        roots = _joined_roots(distinct.texts, alphabet, generous)
+        if max(Counter(roots).values(), default=0) > MOST * len(roots):
+            roots = _joined_roots(distinct.texts, alphabet, ANY)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(roots[distinct.number[index]], len(numbers)) for index in range(len(sequences))]
+
+
+def _joined_roots(texts: list[str], alphabet: Alphabet, thresholds: Thresholds) -> list[int]:
+    """Return for each text one that stands for its cluster."""
+    parents = list(range(len(texts)))
+    search = _Search(texts, None, alphabet, thresholds)
     for part in search.candidates():
         has_joined = False
         for candidate in part:
@@ -176,8 +188,7 @@ def clusters(sequences: Sequence[str], kind: str, *, thresholds: Thresholds | No
                 has_joined = True
         if has_joined:
             search.labels[:] = [root(parents, number) for number in range(len(parents))]
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(parents, distinct.number[index]), len(numbers)) for index in range(len(sequences))]
+    return [root(parents, number) for number in range(len(parents))]
 
 
 def split_by_group(groups: Sequence[Hashable], fractions: Mapping[str, float], seed: int) -> list[str]:
