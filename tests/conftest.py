@@ -122,7 +122,7 @@ def tiny_training(steps: int, **changes: object):  # type: ignore[no-untyped-def
     """Return settings for a few steps in float32, every loss logged."""
     from llama_gene.training.settings import TrainSettings
 
-    values = {"steps": steps, "batch_size": 4, "learning_rate": 1e-2, "precision": "fp32", "logging_steps": 1}
+    values = {"steps": steps, "batch_size": 4, "learning_rate": 1e-2, "precision": "fp32", "logging_steps": 1, "report_to": []}
     return TrainSettings(**{**values, **changes})
 
 

@@ -7,11 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
+from llama_gene.data.mixing import RowIndex
 from llama_gene.data.packing import IGNORED, expand_row, pack_documents
 from llama_gene.errors import ConfigError, LlamaGeneError, MachineError, MissingFileError
 from llama_gene.models.adapters import attach_lora
@@ -122,8 +124,8 @@ def test_rows_come_in_the_order_of_the_index_each_once(tmp_path: Path) -> None:
 
 def test_tokens_are_those_of_the_rows_read() -> None:
     rows = [{"input_ids": [1] * length, "lengths": [length]} for length in (5, 7, 9)]
-    index = IndexedRows({"dna": rows, "english": rows}, [("dna", 0), ("dna", 2), ("english", 1), ("dna", 0)])
-    assert index.num_tokens() == 26 and index.num_tokens(start=2) == 12
+    places = RowIndex(("dna", "english"), np.array([0, 0, 1, 0], np.uint8), np.array([0, 2, 1, 0], np.int32))
+    assert IndexedRows({"dna": rows, "english": rows}, places).tokens().tolist() == [5, 9, 7, 5]
 
 
 @pytest.mark.parametrize(("epochs", "processes", "expected"), [(1.0, 1, (13, 8)), (2.5, 1, (32, 8)), (1.0, 4, (4, 32))])

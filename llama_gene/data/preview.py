@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,29 @@ def preview(
                 shown, num_tokens = _tokens(encoder, written)
                 lines += [shown, f"   {num_tokens} tokens with BOS and EOS, at {place} to {place + num_tokens - 1} of the packed tokens"]
                 place += num_tokens
+    return "\n".join(lines)
+
+
+def show_row(tokenizer: Any, row: Mapping[str, Any]) -> str:
+    """Return a training row for people to read: stretches of tokens that carry loss stand in [[ ]], documents on lines of their own."""
+    from llama_gene.data.packing import IGNORED, expand_row
+    from llama_gene.tokenization.tokenizer import decode
+
+    ids, labels, positions = expand_row(dict(row))
+    special = set(tokenizer.all_special_ids)
+    names = [
+        tokenizer.convert_ids_to_tokens(number) if number in special else json.dumps(decode(tokenizer, [number]), ensure_ascii=False)[1:-1]
+        for number in ids
+    ]
+    starts = [place for place, position in enumerate(positions) if position == 0]
+    lines = []
+    for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+        text = ""
+        for trains, places in groupby(range(start, end), key=lambda place: labels[place] != IGNORED):
+            stretch = "|".join(names[place] for place in places)
+            text += f"[[{stretch}]]" if trains else stretch
+        trained = sum(label != IGNORED for label in labels[start:end])
+        lines.append(f"-- {end - start} tokens, {trained} train\n{text}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ any number of workers, to the same bytes, and one that is there already under th
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -276,6 +277,27 @@ def _open_shard(path: Path, num_rows: int) -> Any:
     if len(rows) != num_rows:
         raise InputError(f"{path} holds {len(rows):,} rows", f"the {num_rows:,} of the manifest", "Run `llama-gene pack` again")
     return rows
+
+
+def row_tokens(rows: Any) -> NDArray[np.int64]:
+    """Return the number of tokens of each row: of a list of rows, or of a memory-mapped set, whose tokens are not read for it."""
+    if isinstance(rows, list):
+        return np.fromiter((len(row["input_ids"]) for row in rows), np.int64, len(rows))
+    import pyarrow.compute as compute
+
+    lengths: NDArray[np.int64] = compute.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
+    return lengths
+
+
+def held_out_rows(row_sets: Mapping[str, Any], num_tokens: int) -> dict[str, list[dict[str, Any]]]:
+    """Return rows of each language, evenly spaced over its row set, that hold about `num_tokens` tokens; all where there are fewer."""
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    for language, rows in row_sets.items():
+        total = int(row_tokens(rows).sum())
+        count = min(len(rows), math.ceil(num_tokens * len(rows) / total)) if total else 0
+        if count > 0:
+            chosen[language] = [rows[number * len(rows) // count] for number in range(count)]
+    return chosen
 
 
 def mean_sizes(folder: Path, split: str, unit: Unit) -> dict[str, float]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from llama_gene.errors import ConfigError, InputError, MachineError, MissingFileError
-from llama_gene.models.settings import Architecture, Precision
+from llama_gene.models.settings import Architecture, Precision, Quantize
 
 
 def new_model(shape: Architecture, tokenizer: Any, seed: int = 0) -> PreTrainedModel:
@@ -60,9 +60,12 @@ def new_model(shape: Architecture, tokenizer: Any, seed: int = 0) -> PreTrainedM
     )
 
 
-def load_base(name_or_path: str | Path, precision: Precision = "float32") -> PreTrainedModel:
+def load_base(
+    name_or_path: str | Path, precision: Precision = "float32", quantize: Quantize = "none", attention: str | None = None
+) -> PreTrainedModel:
     """Load a causal language model from a local folder or a hub id.
 
+    `quantize` holds the linear layers (not embedding and head) in 4 or 8 bits; `attention` names the kernel, None for PyTorch's own.
     Raises MissingFileError for a folder that does not exist, InputError for one that is no model, and MachineError, in one line
     that names HF_TOKEN, HF_HOME and HF_ENDPOINT and an ungated alternative, when a hub model cannot be had.
     """
@@ -76,8 +79,15 @@ def load_base(name_or_path: str | Path, precision: Precision = "float32") -> Pre
         raise InputError(f"{local} is a file", "a Hugging Face model folder or a hub id", "Give the folder that holds config.json")
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise MissingFileError(name, "a Hugging Face model folder or a hub id such as meta-llama/Llama-2-7b-hf")
+    options: dict[str, Any] = {"dtype": getattr(torch, precision)}
+    if attention is not None:
+        options["attn_implementation"] = attention
+    if quantize != "none":
+        options["quantization_config"] = _quantization(quantize, precision)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, precision), trust_remote_code=False)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, **options)
+    except ImportError as error:  # flash-attn, bitsandbytes
+        raise MachineError(_first_line(error), "the package that it names", "Install it, or choose another kernel") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if local.is_dir():
             raise InputError(
@@ -88,6 +98,31 @@ def load_base(name_or_path: str | Path, precision: Precision = "float32") -> Pre
     if "SequenceClassification" in written_as:  # transformers would give it a random output head
         raise InputError(f"{name} is a {written_as}", "a causal language model", "Use the model that the classifier was made from")
     return model
+
+
+def _quantization(quantize: Quantize, precision: Precision) -> Any:
+    """Return the settings of bitsandbytes: NF4 with the constants quantized again, as QLoRA has it (Dettmers et al. 2023), or 8 bits."""
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=getattr(torch, precision)
+    )
+
+
+def frozen_precision(name: str, training: Literal["bf16", "fp16", "fp32"]) -> Precision:
+    """Return the precision in which frozen weights are held while training: a 16-bit base is not widened for 16-bit arithmetic.
+
+    A 7B base takes 13.5 GB of host memory for each process instead of 27.
+    """
+    if training == "fp32":
+        return "float32"
+    config = AutoConfig.from_pretrained(name) if Path(name).expanduser().is_dir() else None
+    own = str(getattr(config, "dtype", None)).removeprefix("torch.")
+    if config is not None and own not in ("bfloat16", "float16"):
+        return "float32"
+    return "bfloat16" if training == "bf16" else "float16"
 
 
 def hub_error(name: str, error: Exception) -> MachineError:

@@ -7,6 +7,7 @@ from typing import Literal
 
 Precision = Literal["float32", "bfloat16", "float16"]
 EmbeddingInit = Literal["pieces", "mean", "normal"]
+Quantize = Literal["none", "nf4", "int8"]
 
 
 @dataclass
@@ -41,7 +42,18 @@ class LoraSettings:
     """Dropout before A."""
     target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
     """Linear layers that get an update; the default is the paper's."""
+    target_parameters: list[str] = field(default_factory=list)
+    """Names of weights that are no linear layer of their own and get an update, such as the stacked experts of a mixture of experts."""
     modules_to_save: list[str] = field(default_factory=lambda: ["embed_tokens", "lm_head"])
     """Layers trained and saved whole; the default is the paper's, and what a grown vocabulary needs."""
+    rows: Literal["all", "new"] = "all"
+    """Embedding rows that train, of the layers in modules_to_save: all of them (the paper's), or those of new ids only; then the rows of
+    base ids keep their bits, and the adapter holds the new ones alone."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023): for ranks of 32 and more."""
+    dora: bool = False
+    """Train the size of each output apart from its direction (DoRA, Liu et al. 2024); slower."""
+    quantize: Quantize = "none"
+    """QLoRA: the frozen weights in 4 or 8 bits (bitsandbytes), a quarter or half of the memory; what trains stays in full precision."""
     init: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
     """How A and B start; the randomised PiSSA variants are left out, since they do not reload exactly."""

@@ -19,7 +19,7 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME, measure_closed
-from llama_gene.recipes.pretrain import HISTORY_NAME, plan, resolve_base, weights_stamp
+from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, plan, resolve_base
 from llama_gene.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(config: Config) -> Path:
         raise ConfigError("model, task or output_dir is not given", "--model, --task FILE and --output_dir")
     from llama_gene.data.instructions import build_examples
     from llama_gene.data.tasks import SPLITS, load_task, read_task
-    from llama_gene.models.adapters import attach_lora, trainable_share
+    from llama_gene.models.adapters import attach_lora, base_weights, trainable_share
     from llama_gene.models.heads import new_classifier, refuse_adapter
     from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
     from llama_gene.training.classifier import train_classifier
@@ -92,7 +92,12 @@ def run(config: Config) -> Path:
     if not examples["train"] or not labels:
         lacking = "train rows" if examples["test"] and labels else "closed list of answers" if examples["test"] else "test rows"
         raise ConfigError(f"task '{task.name}' has no {lacking}", "train and test rows whose answers are a closed list", "Use another task")
+    if config.lora.quantize != "none":
+        raise ConfigError(f"lora.quantize is {config.lora.quantize}", "none: a classifier's body is held in full", "Leave it out")
+    check_launch(config.train, None if config.full else config.lora)
     model: Any = new_classifier(config.model, tokenizer, labels, config.train.seed)
+    if config.train.attention != "auto":
+        model.set_attn_implementation(config.train.attention)
     limit = getattr(model.config, "max_position_embeddings", None) or config.max_length
     if config.max_length > limit:
         raise ConfigError(f"max_length is {config.max_length}", f"at most {limit}, the model's longest input", "Lower --max_length")
@@ -119,7 +124,7 @@ def run(config: Config) -> Path:
     }
     rows = {split: _labelled(examples[split], encoded[split], labels) for split in ("train", "dev")}
     settings = {key: value for key, value in vars(config).items() if key != "train"}
-    stamps = [weights_stamp(Path(config.model)), [[row.input_ids, row.label] for split in rows.values() for row in split]]
+    stamps = [base_weights(str(config.model)), [[row.input_ids, row.label] for split in rows.values() for row in split]]
     identity = runtime.fingerprint([facts, settings, plan(config.train), config.train.save_steps, runtime.world_size(), stamps])
     work_dir = config.output_dir.with_name(config.output_dir.name + ".work")
     is_ranked = task.family == "regression" and len(labels) > 2

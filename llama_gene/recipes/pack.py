@@ -7,6 +7,7 @@ the output at the end. An output of the same corpus, tokenizer and settings is l
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from llama_gene import runtime
 from llama_gene.data.packing import Packing, RowPacker
 from llama_gene.data.workers import Engine, check_workers
 from llama_gene.errors import ConfigError, InputError, MismatchError, did_you_mean
+from llama_gene.sequences.sources import ENGLISH
 
 MIN_ROW_LENGTH = 8  # below it, most tokens of a row are the beginnings and ends of segments
 TOKENIZER_FILES = (
@@ -89,6 +91,7 @@ def run(config: Config) -> Path:
         key=key,
         inputs=inputs,
         languages=languages,
+        data=_data_facts(config.corpus, languages),
         vocabulary=choice.vocabulary,
         tokenizer=place,
         row_length=config.row_length,
@@ -118,6 +121,23 @@ def _shards(corpus: Path, languages: list[str]) -> dict[tuple[str, str], list[Pa
         (language, split): corpus_shards(corpus, language, split)
         for language in languages or list(known)
         for split in known[language]["documents"]
+    }
+
+
+def _data_facts(corpus: Path, languages: Iterable[str]) -> dict[str, Any]:
+    """Return what a model card says about each language: its kind and unit, what was kept, what was dropped as known from evaluation."""
+    known = runtime.read_manifest(corpus, "corpus")["languages"]
+    units = {ENGLISH: "byte", "protein": "residue"}
+    return {
+        language: {
+            "kind": known[language]["kind"],
+            "unit": units.get(known[language]["kind"], "base"),
+            "documents": known[language].get("documents", {}),
+            "letters": known[language].get("letters_kept", {}),
+            "documents_rejected": known[language].get("documents_rejected", {}),
+            "evaluation_hits": known[language].get("evaluation_hits", {}),
+        }
+        for language in languages
     }
 
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from llama_gene import runtime
 from llama_gene.data.instructions import read_examples
 from llama_gene.errors import ConfigError, InputError, MismatchError
-from llama_gene.models.settings import LoraSettings
-from llama_gene.recipes.pretrain import resolve_base, train_and_save
+from llama_gene.models.settings import LoraSettings, Precision
+from llama_gene.recipes.train_stage import check_launch, kernel, resolve_base, train_and_save
 from llama_gene.training.settings import TrainSettings
 
 INSTRUCTIONS = "instructions"  # the row set that the examples are
@@ -45,6 +45,10 @@ class Config:
     """Adapter settings, used when `model` is a whole model."""
     train: TrainSettings = field(default_factory=lambda: TrainSettings(learning_rate=1e-4, epochs=2.0))
     """How to train."""
+    preview: int = 0
+    """Print so many rows with the tokens that train marked, and end."""
+    dry_run: bool = False
+    """Build everything, take two steps, say what memory and time the whole run will take, and write nothing."""
     output_dir: Path | None = None
     """Folder to write."""
 
@@ -66,7 +70,10 @@ def run(config: Config) -> Path:
     is_adapter = (Path(config.model) / ADAPTER_CONFIG).is_file()
     if is_adapter and config.full:
         raise ConfigError("full is set and the model is an adapter", "a whole model", "Export the adapter first (llama-gene export)")
-    model, tokenizer = load_model(config.model, trainable=True)
+    check_launch(config.train, None if config.full else config.lora)
+    precision = "float32" if config.full else _frozen_precision(config, is_adapter)
+    quantize = "none" if config.full else config.lora.quantize
+    model, tokenizer = load_model(config.model, precision, trainable=True, quantize=quantize, attention=kernel(config.train))
     limit = getattr(model.config, "max_position_embeddings", config.max_length)
     if config.max_length > limit:
         raise ConfigError(f"max_length is {config.max_length}", f"at most {limit}, the model's longest input", "Lower --max_length")
@@ -80,10 +87,16 @@ def run(config: Config) -> Path:
     facts: dict[str, Any] = {"vocabulary": vocabulary, "prompt": prompt_fingerprint(config.template), "template": config.template}
     if is_adapter:
         earlier = runtime.read_manifest(Path(config.model))
-        kept = ("base", "base_vocabulary", "embedding_init", "embedding_seed")  # what load_model makes the grown base again from
+        kept = (
+            "base",
+            "base_vocabulary",
+            "embedding_init",
+            "embedding_seed",
+            "quantize",
+        )  # what load_model makes the grown base again from
         facts |= {name: earlier[name] for name in kept if name in earlier}
     elif not config.full:
-        facts |= {"base": resolve_base(config.model), "base_vocabulary": vocabulary}
+        facts |= {"base": resolve_base(config.model), "base_vocabulary": vocabulary, "quantize": quantize}
         model = attach_lora(model, config.lora, config.train.seed)
 
     examples = read_examples(config.instructions / "train.jsonl")
@@ -101,12 +114,27 @@ def run(config: Config) -> Path:
     )  # fmt: skip
     facts["examples"] = counts
     row_sets: dict[str, Any] = {INSTRUCTIONS: rows}
+    held_out: dict[str, Any] = {}
+    units: dict[str, str] = {}
     if config.replay is not None:
         row_sets |= load_rows(config.replay, "train", tokenizer)
         mean_tokens |= mean_sizes(config.replay, "train", "tokens")
+        replayed = runtime.read_manifest(config.replay, "pack")
+        facts["rows"] = replayed["key"]
+        held_out = load_rows(config.replay, "valid", tokenizer)
+        units = {language: entry["unit"] for language, entry in replayed.get("data", {}).items()}
     shares = {**config.replay_shares, INSTRUCTIONS: 1 - sum(config.replay_shares.values())}
     if shares[INSTRUCTIONS] <= 0:
         raise ConfigError(f"replay_shares add up to {sum(config.replay_shares.values())}", "less than 1", "Leave the instructions a share")
     facts["shares"] = shares
     in_rows = row_shares(shares, mean_tokens)
-    return train_and_save("sft", config, model, tokenizer, Path(config.model), row_sets, in_rows, facts)
+    return train_and_save("sft", config, model, tokenizer, Path(config.model), row_sets, in_rows, facts, held_out, units)
+
+
+def _frozen_precision(config: Config, is_adapter: bool) -> Precision:
+    """Return the precision of the weights that do not train: those of the model, or of an adapter's base."""
+    from llama_gene.models.build import frozen_precision
+
+    assert config.model is not None
+    base = runtime.read_manifest(Path(config.model)).get("base", config.model) if is_adapter else config.model
+    return frozen_precision(base, config.train.precision)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import numpy as np
 
 from llama_gene.errors import InputError
 from llama_gene.runtime import fingerprint, read_json, write_json, write_text
-from llama_gene.tokenization.bpe import Vocabulary
+from llama_gene.tokenization.bpe import SPACE_MARK, Vocabulary
 from llama_gene.tokenization.json_splice import JsonVocabulary
 from llama_gene.tokenization.sentencepiece_splice import SentencePieceVocabulary
 from llama_gene.tokenization.tiktoken_splice import TiktokenVocabulary, is_rank_file
@@ -86,6 +87,27 @@ def decode(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
     """Return the text of ids, special tokens left out: `decode(tokenizer, encode_text(tokenizer, text)) == text`."""
     text: str = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
     return text
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int32]:
+    """Return how many bytes of text (UTF-8) each id stands for; special tokens stand for none.
+
+    A word-start mark (SentencePiece) is a space, also the one that is put before a text: a document of DNA has a byte too many.
+    """
+    ids = range(len(tokenizer))
+    special = set(tokenizer.all_special_ids)
+    in_bytes = '"ByteLevel"' in json.dumps(_content(tokenizer)["decoder"])
+    sizes = np.zeros(len(tokenizer), np.int32)
+    for number, piece in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
+        if number in special or piece is None:
+            continue
+        if in_bytes:
+            sizes[number] = len(piece)  # a letter a byte
+        elif re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
+            sizes[number] = 1
+        else:
+            sizes[number] = len(piece.replace(SPACE_MARK, " ").encode("utf-8", "surrogatepass"))
+    return sizes
 
 
 def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -37,8 +37,14 @@ class TargetLoss:
         """Return the loss of this rank's micro-batch: its sum over the targets of the global batch."""
         wanted = labels[:, 1:][labels[:, 1:] != IGNORED]
         total = cross_entropy(outputs.logits.float(), wanted, reduction="sum")
+        self.forget()
+        if num_items_in_batch is None:
+            return total / max(wanted.numel(), 1)
+        return total / torch.clamp(torch.as_tensor(num_items_in_batch), min=1)  # a batch of rows of one token has no target
+
+    def forget(self) -> None:
+        """Let the next forward pass return the logits of all positions, unless `see` is called again."""
         self.targets = None
-        return total / (num_items_in_batch if num_items_in_batch is not None else max(wanted.numel(), 1))
 
     def remove(self) -> None:
         """Take the hook off the head."""

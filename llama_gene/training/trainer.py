@@ -9,27 +9,37 @@ would let them see each other). The loss is the mean over the target tokens of t
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from llama_gene import runtime
-from llama_gene.data.mixing import mixture_index
+from llama_gene.data.mixing import RowIndex, mixture_index
 from llama_gene.data.packing import IGNORED, expand_row
-from llama_gene.errors import ConfigError, MachineError, MissingFileError
+from llama_gene.data.rows import row_tokens
+from llama_gene.errors import ConfigError
 from llama_gene.models.adapters import save_adapter
 from llama_gene.training.callbacks import StopOnBadLoss
 from llama_gene.training.checkpoint import MarkWhole, claim_folder, last_whole_checkpoint
 from llama_gene.training.loss import TargetLoss
+from llama_gene.training.machine import check_machine
+from llama_gene.training.memory import out_of_memory
+from llama_gene.training.meter import Meter, peak_memory
 from llama_gene.training.settings import TrainSettings
+from llama_gene.training.watch import HeldOut, Watcher, looks
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+LOGGED = ("step", "epoch", "loss", "grad_norm", "learning_rate")
+"""What the history of a run holds: nothing that differs between two runs with the same seed."""
 
 
 @dataclass
@@ -40,7 +50,9 @@ class TrainResult:
     tokens: int  # trained tokens of all processes and all launches, padding not counted
     new_tokens: int  # those of this launch: fewer, where it went on from a checkpoint
     seconds: float  # wall time of this launch's training loop
-    history: list[dict[str, float]] = field(default_factory=list)  # step, loss, grad_norm, learning_rate
+    history: list[dict[str, float]] = field(default_factory=list)  # step, epoch, loss, grad_norm, learning_rate
+    looks: list[dict[str, float]] = field(default_factory=list)  # step, held_out/LANGUAGE: bits per base, residue or byte
+    peak_memory: int = 0  # bytes that this process has held at most
 
     @property
     def tokens_per_second(self) -> float:
@@ -51,7 +63,7 @@ class TrainResult:
 class IndexedRows(Dataset):  # type: ignore[type-arg]
     """The rows of an index, expanded when they are asked for."""
 
-    def __init__(self, row_sets: Mapping[str, Any], index: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, row_sets: Mapping[str, Any], index: RowIndex) -> None:
         self.row_sets = row_sets
         self.index = index
 
@@ -62,14 +74,9 @@ class IndexedRows(Dataset):  # type: ignore[type-arg]
         language, number = self.index[place]
         return expand_row(self.row_sets[language][number])
 
-    def num_tokens(self, start: int = 0) -> int:
-        """Return the tokens of the index's rows from place `start` on."""
-        lengths = {language: [sum(part) for part in _column(rows, "lengths")] for language, rows in self.row_sets.items()}
-        return sum(lengths[language][number] for language, number in self.index[start:])
-
-
-def _column(rows: Any, name: str) -> Any:
-    return (row[name] for row in rows) if isinstance(rows, list) else rows[name]
+    def tokens(self) -> NDArray[np.int64]:
+        """Return the tokens of each row, in the order of the index."""
+        return self.index.sizes({language: row_tokens(rows) for language, rows in self.row_sets.items()})
 
 
 @dataclass
@@ -94,7 +101,27 @@ class RowCollator:
 
 
 class RowTrainer(Trainer):
-    """A Trainer that reads its index in order and saves adapters our way."""
+    """A Trainer that reads its index in order, saves adapters our way and says how fast it is."""
+
+    meter: Meter | None = None
+    loraplus_ratio = 0.0
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Give B of each adapter its own learning rate where LoRA+ is asked for."""
+        if self.optimizer is None and self.loraplus_ratio:
+            from peft.optimizers import create_loraplus_optimizer
+
+            adapted: Any = self.model
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, adapted)
+            options = {**options, "weight_decay": self.args.weight_decay, "loraplus_weight_decay": self.args.weight_decay}
+            self.optimizer = create_loraplus_optimizer(adapted, kind, loraplus_lr_ratio=self.loraplus_ratio, **options)
+        return super().create_optimizer(model)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add speed and memory to what is logged with a loss."""
+        if self.meter is not None and "loss" in logs:
+            logs |= self.meter.read(self.state.global_step)
+        super().log(logs, start_time)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
         """Tell the loss where the targets are before the forward pass."""
@@ -136,28 +163,50 @@ def plan_steps(num_rows: int, settings: TrainSettings, processes: int) -> tuple[
 
 
 def train(
-    model: Any, row_sets: Mapping[str, Any], shares: Mapping[str, float], pad_id: int, settings: TrainSettings, work_dir: Path, key: str
+    model: Any,
+    row_sets: Mapping[str, Any],
+    shares: Mapping[str, float],
+    pad_id: int,
+    settings: TrainSettings,
+    work_dir: Path,
+    key: str,
+    held_out: HeldOut | None = None,
 ) -> tuple[TrainResult, Path]:
     """Train `model` in place; return the result and the folder with the saved weights (on every rank).
 
     `work_dir` holds checkpoints while training; `key` names config and rows, and a working folder of another key is refused.
-    Raises ConfigError, MachineError (no GPU for fp16, no compiler for DeepSpeed), LlamaGeneError (loss not finite).
+    Raises ConfigError, MachineError (no GPU for fp16, no compiler for DeepSpeed, no memory left), LlamaGeneError (the loss is not finite
+    or does not move, a language is forgotten).
     """
     num_rows = {name: len(rows) for name, rows in row_sets.items()}
     mixture_index(num_rows, shares, 0, settings.seed)  # a wrong share is said before it makes an epoch of no rows
     steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), settings, runtime.world_size())
     rows = IndexedRows(row_sets, mixture_index(num_rows, shares, steps * rows_a_step, settings.seed))
+    tokens = rows.tokens()
+    collator = RowCollator(pad_id)
     loss = TargetLoss(model)
+    callbacks: list[Any] = []
+    if held_out is not None and held_out.rows and settings.watch.tokens:
+        callbacks.append(Watcher(held_out, settings.watch, settings.batch_size, collator, loss))
+    longest = int(tokens.max())
+    meter = Meter(model, tokens.reshape(steps, rows_a_step).sum(axis=1).cumsum(), longest)
     try:
-        fitted = fit(model, rows, RowCollator(pad_id), steps, settings, work_dir, key, compute_loss_func=loss)
+        fitted = fit(model, rows, collator, steps, settings, work_dir, key, callbacks=callbacks, meter=meter, compute_loss_func=loss)
+    except (RuntimeError, MemoryError) as error:
+        advice = out_of_memory(error, model, settings, longest)
+        if advice is None:
+            raise
+        raise advice from error
     finally:
         loss.remove()
     result = TrainResult(
         steps=steps,
-        tokens=rows.num_tokens(),
-        new_tokens=rows.num_tokens(start=fitted.first_step * rows_a_step),
+        tokens=int(tokens.sum()),
+        new_tokens=int(tokens[fitted.first_step * rows_a_step :].sum()),
         seconds=fitted.seconds,
-        history=[entry for entry in fitted.history if "loss" in entry],
+        history=[{name: entry[name] for name in LOGGED if name in entry} for entry in fitted.history if "loss" in entry],
+        looks=looks(fitted.history),
+        peak_memory=peak_memory(),
     )
     return result, fitted.folder
 
@@ -181,13 +230,16 @@ def fit(
     work_dir: Path,
     key: str,
     changes: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+    meter: Meter | None = None,
     **parts: Any,
 ) -> Fitted:
     """Run the Trainer over `rows` in their order, resumed where it stopped, and save the weights; packed rows and classifiers alike.
 
-    `changes` replace TrainingArguments, `parts` are handed to the Trainer (an eval_dataset, a loss of its own).
+    `changes` replace TrainingArguments, `parts` are handed to the Trainer (an eval_dataset, a loss of its own); a callback that has a
+    `trainer` is told of it.
     """
-    _check_machine(settings)
+    check_machine(settings)
     claim_folder(work_dir, key, settings.restart)
     if settings.deepspeed is not None:
         runtime.set_single_process_rendezvous()
@@ -211,7 +263,8 @@ def fit(
         logging_nan_inf_filter=False,  # it would hide a bad loss behind the mean of the good ones
         save_strategy="steps" if settings.save_steps else "no",
         save_steps=settings.save_steps or 500,
-        report_to=["tensorboard"] if settings.tensorboard else [],
+        report_to=settings.report_to,
+        optim=OPTIMIZERS[settings.optimizer],
         seed=settings.seed,
         data_seed=settings.seed,
         average_tokens_across_devices=True,  # the loss is a mean over the targets of all processes, not a mean of their means
@@ -228,13 +281,19 @@ def fit(
         args=arguments,
         train_dataset=rows,
         data_collator=collator,
-        callbacks=[MarkWhole(settings.keep_checkpoints), StopOnBadLoss()],
+        callbacks=[MarkWhole(settings.keep_checkpoints), StopOnBadLoss(settings.stuck_steps), *callbacks],
         **parts,
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.meter, trainer.loraplus_ratio = meter, settings.loraplus_ratio
+    for callback in callbacks:
+        callback.trainer = trainer
     resume_from = last_whole_checkpoint(work_dir)
     if resume_from is not None:
         runtime.get_logger().info("going on from %s", resume_from)
+    first_step = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
+    if meter is not None:
+        meter.start(first_step)
     outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     model.config.use_cache = use_cache  # the Trainer switches it off, which does not belong into a saved config
     final = work_dir / "final"
@@ -243,28 +302,6 @@ def fit(
     return Fitted(
         folder=final,
         history=trainer.state.log_history,
-        first_step=int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0,
+        first_step=first_step,
         seconds=float(outcome.metrics.get("train_runtime", 0.0)),
     )
-
-
-def _check_machine(settings: TrainSettings) -> None:
-    """Say in one line, before any work, what this machine lacks."""
-    if settings.precision == "fp16":
-        if not torch.cuda.is_available():
-            raise MachineError("precision is fp16 and there is no GPU", "a CUDA device", "Use precision bf16 or fp32")
-        runtime.get_logger().warning("fp16 overflows where bf16 does not; use bf16 unless the GPU is older than Ampere")
-    if settings.precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        raise MachineError("precision is bf16 and this GPU cannot", "an Ampere GPU or a later one", "Use precision fp32 or fp16")
-    if settings.deepspeed is None:
-        return
-    if not settings.deepspeed.is_file():
-        raise MissingFileError(settings.deepspeed, "a DeepSpeed JSON", "See ds_configs/")
-    try:
-        import deepspeed  # noqa: F401
-    except ImportError as error:
-        raise MachineError(
-            "DeepSpeed is not installed", "Linux with the deepspeed package", "Unset train.deepspeed and use one process"
-        ) from error
-    if not torch.cuda.is_available() and runtime.world_size() > 1 and shutil.which("c++") is None and shutil.which("g++") is None:
-        raise MachineError("no C++ compiler is found", "g++, which DeepSpeed's CPU ops need", "Install g++ (Debian: apt-get install g++)")

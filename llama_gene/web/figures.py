@@ -6,6 +6,7 @@ matplotlib is imported inside the functions, as an object of its own and not thr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,29 @@ def plot_results(results: Sequence[Mapping[str, Any]], path: Path, title: str = 
     _write(figure, path)
 
 
-def plot_loss(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw the training loss against the step; `history` holds {"step", "loss"} (other keys are ignored)."""
+def plot_loss(history: Sequence[Mapping[str, float]], path: Path, looks: Sequence[Mapping[str, float]] = ()) -> None:
+    """Draw the training loss against the step, and beside it what held-out rows cost.
+
+    `history` holds {"step", "loss"}, `looks` {"step", "held_out/LANGUAGE": bits per base, residue or byte}; other keys are ignored.
+    """
+    from matplotlib.figure import Figure
+
     points = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry and "step" in entry]
-    figure, axes = _new_figure(width=6.0, height=3.6)
-    axes.plot(
-        [step for step, _ in points], [loss for _, loss in points], color=OURS, linewidth=1.4, marker="." if len(points) < 40 else None
-    )
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per token)")
-    axes.grid(alpha=0.3)
+    figure = Figure(figsize=(10.0 if looks else 6.0, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2 if looks else 1, squeeze=False)[0]
+    marker = "." if len(points) < 40 else None
+    panels[0].plot([step for step, _ in points], [loss for _, loss in points], color=OURS, linewidth=1.4, marker=marker)
+    panels[0].set_ylabel("loss (nats per token)")
+    names = dict.fromkeys(name for look in looks for name in look if name != "step")
+    for name, color in zip(names, cycle((OURS, FLOOR, CEILING, MAJORITY)), strict=False):
+        curve = [(look["step"], look[name]) for look in looks if name in look]
+        panels[1].plot(*zip(*curve, strict=True), color=color, linewidth=1.4, marker=".", label=name.rpartition("/")[2])
+    if looks:
+        panels[1].set_ylabel("held out: bits per base, residue or byte")
+        panels[1].legend(fontsize=8, frameon=False)
+    for axes in panels:
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
     _write(figure, path)
 
 
