@@ -265,3 +265,38 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(
     with pytest.raises(ConfigError, match="holds checkpoints of another config or of other rows"):
         run(config)
     config.train.logging_steps, config.train.save_steps = 2, 3  # what changes no weight
+
+
+# --- a look before the run, and all weights of a base ------------------------------------------------------------------------------
+
+
+def test_a_preview_marks_what_trains_and_writes_nothing(route: Route, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Config(rows=route.rows, base=str(route.base), preview=2, train=tiny_training(5), output_dir=tmp_path / "out"))
+    shown = capsys.readouterr().out
+    assert shown.count("== row") == 2 and "[[" in shown and " train\n<s>[[" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_says_what_the_run_will_need_and_writes_nothing(route: Route, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Config(rows=route.rows, base=str(route.base), dry_run=True, train=tiny_training(700), output_dir=tmp_path / "out"))
+    shown = capsys.readouterr().out
+    assert "dry run: 2 steps of 4 rows, 1 processes; nothing was written" in shown
+    assert "trained weights" in shown and "tokens a second" in shown and "the whole run: 700 steps, about" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_weights_of_a_base_can_train(route: Route, tmp_path: Path) -> None:
+    folder = run(Config(rows=route.rows, base=str(route.base), full=True, train=tiny_training(8), output_dir=tmp_path / "whole"))
+    manifest = runtime.read_manifest(folder)
+    assert manifest["trainable_parameters"] == manifest["parameters"] and "base" not in manifest
+    model, tokenizer = load_model(folder)
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer) == 592
+    assert manifest["held_out"][-1]["held_out/dna"] < manifest["held_out"][0]["held_out/dna"]
+    before = load_base(route.base)
+    assert not torch.equal(before.model.layers[0].mlp.up_proj.weight, model.model.layers[0].mlp.up_proj.weight)
+
+
+def test_the_manifest_carries_what_the_corpus_counted(route: Route) -> None:
+    data = runtime.read_manifest(route.adapter)["data"]
+    assert {language: facts["unit"] for language, facts in data.items()} == {"dna": "base", "protein": "residue", "english": "byte"}
+    assert all({"documents", "letters", "documents_rejected", "evaluation_hits"} <= facts.keys() for facts in data.values())

@@ -40,3 +40,23 @@ def test_the_loss_is_looked_at_before_every_checkpoint() -> None:
     control = TrainerControl(should_save=True)
     assert StopOnBadLoss().on_step_end(None, None, control).should_log
     assert not StopOnBadLoss().on_step_end(None, None, TrainerControl()).should_log
+
+
+def stuck(logs: list[dict[str, float]]) -> None:
+    """Log values every ten steps to one callback that allows 30 steps without a move."""
+    callback = StopOnBadLoss(stuck_steps=30)
+    for number, values in enumerate(logs):
+        state: Any = SimpleNamespace(global_step=10 * number)
+        callback.on_log(SimpleNamespace(fp16=False), state, TrainerControl(), values)
+
+
+def test_a_loss_that_stands_still_stops_the_run_with_advice() -> None:
+    with pytest.raises(LlamaGeneError, match=r"the loss has stood at 2\.5 for 30 steps; expected a loss that moves"):
+        stuck([{"loss": 3.0}, *[{"loss": 2.5, "grad_norm": 1.0}] * 4])
+    stuck([{"loss": 2.5 + 0.001 * (number % 2), "grad_norm": 1.0} for number in range(20)])
+
+
+def test_no_gradient_for_long_stops_the_run() -> None:
+    with pytest.raises(LlamaGeneError, match="no gradient has come for 30 steps, at step 40"):
+        stuck([{"loss": 3.0 - 0.1 * number, "grad_norm": float(number == 0)} for number in range(9)])
+    stuck([{"loss": 3.0 - 0.1 * number, "grad_norm": float(number % 3 == 0)} for number in range(9)])

@@ -109,10 +109,11 @@ def _write(
 
 
 def check_launch(train: TrainSettings, lora: LoraSettings | None) -> None:
-    """Raise, before anything is loaded, what `check_machine` raises. `lora` None: whole weights are trained."""
-    from llama_gene.training.machine import check_machine
+    """Raise, before anything is loaded, what cannot run here, or not together. `lora` None: whole weights are trained."""
+    from llama_gene.training.machine import check_adapter, check_machine
 
-    check_machine(train, lora)
+    check_machine(train)
+    check_adapter(train, lora)
 
 
 def kernel(train: TrainSettings) -> str | None:

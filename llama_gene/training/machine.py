@@ -15,14 +15,10 @@ from llama_gene.training.memory import zero_stage
 from llama_gene.training.settings import TrainSettings
 
 
-def check_machine(settings: TrainSettings, lora: LoraSettings | None = None) -> None:
-    """Raise MachineError, MissingFileError or ConfigError for what cannot run here, or not together. `lora` None: no adapter is trained."""
+def check_machine(settings: TrainSettings) -> None:
+    """Raise MachineError, MissingFileError or ConfigError for what cannot run here."""
     _check_devices(settings)
     _check_kernels(settings)
-    if lora is not None:
-        _check_adapter(settings, lora)
-    elif settings.loraplus_ratio:
-        raise ConfigError(f"train.loraplus_ratio is {settings.loraplus_ratio:g} and there is no adapter", "0", "LoRA+ is for adapters")
     if settings.deepspeed is not None:
         _check_deepspeed(settings)
 
@@ -54,7 +50,12 @@ def _check_kernels(settings: TrainSettings) -> None:
         raise ConfigError("train.attention is flash_attention_2 and precision fp32", "bf16 or fp16", "Use precision bf16")
 
 
-def _check_adapter(settings: TrainSettings, lora: LoraSettings) -> None:
+def check_adapter(settings: TrainSettings, lora: LoraSettings | None) -> None:
+    """Raise ConfigError for settings that do not go together; `lora` None: no adapter is trained."""
+    if lora is None:
+        if settings.loraplus_ratio:
+            raise ConfigError(f"train.loraplus_ratio is {settings.loraplus_ratio:g} and there is no adapter", "0", "LoRA+ is for adapters")
+        return
     stage, _ = zero_stage(settings)
     if lora.quantize != "none" and stage == 3:
         raise ConfigError(

@@ -16,14 +16,14 @@ class WatchSettings:
 
     tokens: int = 32768
     """Held-out tokens of each language that a look reads; 0: no looks."""
-    every: int = 0
-    """Steps between looks; 0: one before training and one at its end."""
+    every: int = 500
+    """Steps between looks; 0: none between the one before training and the one at its end."""
     guard: list[str] = field(default_factory=lambda: ["english"])
     """Languages that the base knew and must not forget: their bits are compared with those before training."""
     warn: float = 0.02
     """A warning is given where a guarded language needs more bits than before training by this share."""
     stop: float = 0.25
-    """The run stops where a guarded language needs more bits by this share; 0: never."""
+    """The run stops where a guarded language needs more bits by this share before the end; 0: never."""
 
 
 @dataclass

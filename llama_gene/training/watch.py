@@ -78,16 +78,16 @@ class Watcher(TrainerCallback):
         runtime.get_logger().info("step %s, held out: %s", f"{state.global_step:,}", said)
         for language in self.held_out.guarded:
             if language in bits:
-                self._guard(language, first[PREFIX + language], bits[language], state.global_step)
+                self._guard(language, first[PREFIX + language], bits[language], state.global_step, state.global_step >= state.max_steps)
 
-    def _guard(self, language: str, before: float, now: float, step: int) -> None:
-        """Warn or stop where a language that the base knew is being forgotten."""
+    def _guard(self, language: str, before: float, now: float, step: int, is_last: bool) -> None:
+        """Warn or stop where a language that the base knew is being forgotten; what is trained to the end is written."""
         rise, unit = now / before - 1, self.held_out.units[language]
         found = (
             f"{language} needs {now:.3f} bits per {unit} at step {step:,}, {100 * rise:.1f} % more than the {before:.3f} before training"
         )
         advice = f"Raise the share of {language} (shares, or replay_shares), or lower train.learning_rate; train.watch sets the limits"
-        if self.settings.stop and rise > self.settings.stop:
+        if self.settings.stop and rise > self.settings.stop and not is_last:
             raise LlamaGeneError(found, f"at most {100 * self.settings.stop:g} %", f"{advice}. The last whole checkpoint is kept")
         if rise > self.settings.warn:
             runtime.get_logger().warning("%s (warning at %g %%). %s", found, 100 * self.settings.warn, advice)
@@ -100,6 +100,9 @@ class Watcher(TrainerCallback):
         sums = torch.zeros(2, dtype=torch.float64, device=device)  # bits, bytes
         was_training = model.training
         model.eval()
+        for module in model.modules():  # else bitsandbytes repacks 4-bit weights for inference on CPU, and later gradients are wrong
+            if type(module).__name__ == "Linear4bit":
+                module.train()
         try:
             for start in range(0, len(rows), self.batch_size * world):
                 own = rows[start + rank * self.batch_size : start + (rank + 1) * self.batch_size]
