@@ -68,6 +68,9 @@ class Config:
     """Stage 3."""
     pretrain: pretrain.Config = field(default_factory=pretrain.Config)
     """Stage 4."""
+    pretrain_stages: list[pretrain.Config] = field(default_factory=list)
+    """Stage 4 as several trainings instead, each on the merged model of the one before (LLaMA-Gene: DNA, then DNA and protein); tuning then
+    starts from the last merged model. Each is kept, and resumed where it stopped."""
     instruct: instruct.Config = field(default_factory=instruct.Config)
     """Stage 5."""
     sft: sft.Config = field(default_factory=sft.Config)
@@ -162,8 +165,7 @@ class _Walk:
         config.pack.corpus, config.pack.tokenizer = corpus_dir, str(root / "2_vocab")
         self.stage("pack", config.pack, root / "3_rows", pack.run, after=["corpus", "vocab"])
 
-        config.pretrain.base, config.pretrain.rows = base, root / "3_rows"
-        self.stage("pretrain", config.pretrain, root / "4_pretrained", None, after=["pack", "base"])
+        pretrained = self._pretrain(base)
 
         config.instruct.tokenizer = root / "2_vocab"
         config.instruct.tasks = [Path(name) for name in self._located([str(path) for path in config.instruct.tasks])]
@@ -173,9 +175,9 @@ class _Walk:
         tables = [runtime.file_hash(path) for path in instruct.input_files(config.instruct)]
         self.stage("instruct", config.instruct, root / "5_instructions", instruct.run, after=["vocab"], files=tables)
 
-        config.sft.model, config.sft.instructions = str(root / "4_pretrained"), root / "5_instructions"
+        config.sft.model, config.sft.instructions = str(pretrained), root / "5_instructions"
         config.sft.replay = root / "3_rows" if config.sft.replay_shares else None
-        self.stage("sft", config.sft, root / "6_tuned", None, after=["pretrain", "instruct"])
+        self.stage("sft", config.sft, root / "6_tuned", None, after=["pretrain", "merge", "instruct"])
 
         config.evaluate.model, config.evaluate.instructions = str(root / "6_tuned"), root / "5_instructions"
         config.evaluate.base, config.evaluate.corpus = base, corpus_dir
@@ -184,6 +186,26 @@ class _Walk:
         config.export.model, config.export.results = root / "6_tuned", root / "7_results"
         self.stage("export", config.export, root / "8_model", export.run, after=["sft", "evaluate"])
         self._report()
+
+    def _pretrain(self, base: str) -> Path:
+        """Train stage 4, at once or in stages with a merge behind each; return the folder that tuning starts from."""
+        root, stages = self.root, self.config.pretrain_stages
+        if not stages:
+            self.config.pretrain.base, self.config.pretrain.rows = base, root / "3_rows"
+            self.stage("pretrain", self.config.pretrain, root / "4_pretrained", None, after=["pack", "base"])
+            return root / "4_pretrained"
+        merged = root / "4_model"
+        after = ["pack", "base"]
+        for number, stage in enumerate(stages, 1):
+            is_last = number == len(stages)
+            suffix, place = ("", "4_") if is_last else (f"_{number}", f"4_{number}_")
+            stage.base, stage.rows = base, root / "3_rows"
+            self.stage(f"pretrain{suffix}", stage, root / f"{place}pretrained", None, after=after)
+            merged = root / f"{place}model"
+            merge = export.Config(model=root / f"{place}pretrained", dtype=self.config.export.dtype)
+            self.stage(f"merge{suffix}", merge, merged, export.run, after=[f"pretrain{suffix}"])
+            base, after = str(merged), ["pack", f"merge{suffix}"]
+        return merged
 
     def stage(
         self, name: str, config: Any, folder: Path, run_here: Callable[[Any], Any] | None, after: Sequence[str], files: Sequence[str] = ()
@@ -210,7 +232,7 @@ class _Walk:
             config.train.restart = self.started.get(name) != self.keys[name]  # checkpoints of another key are of no use
             self.started[name] = self.keys[name]
             self._remember()
-            self._launch("pretrain" if name == "base" else name, config, folder.with_name(folder.name + ".yaml"))
+            self._launch("sft" if name == "sft" else "pretrain", config, folder.with_name(folder.name + ".yaml"))
         self.seconds[name] = time.monotonic() - clock
         self.finished[name] = self.keys[name]
         self._remember()

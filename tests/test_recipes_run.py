@@ -1,0 +1,60 @@
+"""The walk: stages that build on each other, each kept and reused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llama_gene import runtime
+from llama_gene.data.settings import CutPolicy, Source, SplitPolicy
+from llama_gene.models.adapters import base_weights
+from llama_gene.models.settings import LoraSettings
+from llama_gene.recipes import corpus, evaluate, instruct, pack, pretrain, run, sft, vocab
+from tests.conftest import Route, tiny_training
+
+
+def two_stages(route: Route, folder: Path) -> run.Config:
+    """DNA, then DNA and protein, on the toy data."""
+    files = {"dna": "genome.fa", "protein": "proteome.fa", "english": "english.jsonl"}
+    sources = [Source(language, inputs=[str(route.corpus.parent / name)]) for language, name in files.items()]
+    lora = LoraSettings(rank=2, dropout=0.0)
+    stages = [
+        pretrain.Config(shares=shares, lora=lora, train=tiny_training(3, learning_rate=1e-3))
+        for shares in ({"dna": 0.8, "english": 0.2}, {"dna": 0.4, "protein": 0.4, "english": 0.2})
+    ]
+    return run.Config(
+        output_dir=folder,
+        base=str(route.base),
+        corpus=corpus.Config(
+            sources=sources,
+            cut=CutPolicy(min_fragment=60, max_fragment=200),
+            split=SplitPolicy(valid_fraction=0.15),
+        ),
+        vocab=vocab.Config(steps=[vocab.Step("dna", size=96), vocab.Step("protein", size=96)]),
+        pack=pack.Config(row_length=64),
+        pretrain_stages=stages,
+        instruct=instruct.Config(tasks=[route.corpus.parent / "tasks" / "tata.yaml"]),
+        sft=sft.Config(max_length=256, lora=lora, replay_shares={"english": 0.2}, train=tiny_training(2)),
+        evaluate=evaluate.Config(max_documents=2, num_resamples=20),
+        num_questions=0,
+    )
+
+
+def test_two_stages_build_on_each_others_merged_model_and_are_reused(
+    route: Route, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run.run(two_stages(route, tmp_path / "run"))
+    first, second = (runtime.read_manifest(folder / name, "pretrain") for name in ("4_1_pretrained", "4_pretrained"))
+    assert first["base"] == str(route.base.resolve()) and second["base"] == str((folder / "4_1_model").resolve())
+    assert second["base_weights"] == base_weights(second["base"]) != first["base_weights"]
+    assert first["shares"] == {"dna": 0.8, "english": 0.2} and set(second["shares"]) == {"dna", "protein", "english"}
+    assert first["vocabulary"] == second["vocabulary"] == second["base_vocabulary"] != first["base_vocabulary"]
+    assert runtime.read_manifest(folder / "6_tuned", "sft")["base"] == str((folder / "4_model").resolve())
+    assert runtime.read_manifest(folder / "8_model", "export")["vocabulary"] == second["vocabulary"]
+    # the second stage starts where the first one ended
+    assert second["held_out"][0]["held_out/dna"] == pytest.approx(first["held_out"][-1]["held_out/dna"], rel=1e-4)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")}
+    run.run(two_stages(route, tmp_path / "run"))
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")} == before
+    capsys.readouterr()
