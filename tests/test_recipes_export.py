@@ -88,3 +88,24 @@ def test_a_folder_that_is_not_ours_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not an earlier output"):
         run(Config(model=save_adapter(tmp_path), output_dir=precious))
     assert (precious / "thesis.tex").read_text() == "years of work"
+
+
+def test_the_card_says_what_was_read_and_what_evaluation_holds() -> None:
+    from llama_gene.export.card import model_card
+
+    data = {
+        "dna": {
+            "letters": {"train": 51_000_000}, "documents": {"train": 78_000},
+            "documents_rejected": {"holds an evaluation sequence": 408, "repeat of an earlier document": 0},
+            "evaluation_hits": {"gue_test.csv": 408},
+        }
+    }  # fmt: skip
+    looks = [{"step": 0, "held_out/dna": 2.5}, {"step": 9, "held_out/dna": 1.93}]
+    stages = [{"stage": "pretrain", "data": data, "held_out": looks}, {"stage": "sft"}]
+    text = model_card(
+        "m", "b", {"size": 10, "fingerprint": "f"}, stages, {"merge_gap": 0, "written_gap": 0, "tolerance": 1}, "float32", "alpaca"
+    )
+    assert (
+        "- dna: 51,000,000 letters in 78,000 documents; left out: 408 documents (holds an evaluation sequence); documents that hold" in text
+    )
+    assert "evaluation sequences: gue_test.csv 408" in text and "held-out bits per letter dna 2.500 to 1.930" in text

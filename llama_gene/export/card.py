@@ -20,7 +20,7 @@ def model_card(
     """Return the README.md of an exported folder.
 
     `vocabulary` has size and fingerprint; a stage has stage, steps, tokens, parameters, trainable_parameters, final_loss and languages (all
-    but the first optional); `gaps` has merge_gap, written_gap, tolerance; `results` is the Markdown that `evaluate` wrote.
+    but the first optional; data, held_out); `gaps` has merge_gap, written_gap, tolerance; `results` is the Markdown that `evaluate` wrote.
     """
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- biology\n- genomics\n- dna\n- protein\n- llama-gene\n"
@@ -43,6 +43,9 @@ def model_card(
     )
     if stages:
         parts.append("## Training\n\n" + "\n".join(_stage_line(stage) for stage in stages))
+    data = next((stage["data"] for stage in reversed(stages) if stage.get("data")), {})
+    if data:
+        parts.append("## Data\n\n" + "\n".join(_data_line(language, facts) for language, facts in data.items()))
     parts.append(
         "## Checks\n\n"
         f"Largest difference of logits, relative to the largest logit: adapter against merged {gaps['merge_gap']:.2g}, "
@@ -57,6 +60,19 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
+def _data_line(language: str, facts: Mapping[str, Any]) -> str:
+    """Return what was read of one language, and what was left out because an evaluation holds it."""
+    letters, documents = facts.get("letters", {}), facts.get("documents", {})
+    line = f"- {language}: {letters.get('train', 0):,} letters in {documents.get('train', 0):,} documents"
+    rejected = {reason: number for reason, number in facts.get("documents_rejected", {}).items() if number}
+    if rejected:
+        line += "; left out: " + ", ".join(f"{number:,} documents ({reason})" for reason, number in rejected.items())
+    hits = facts.get("evaluation_hits", {})
+    if hits:
+        line += "; documents that hold evaluation sequences: " + ", ".join(f"{name} {number:,}" for name, number in hits.items())
+    return line
+
+
 def _stage_line(stage: Mapping[str, Any]) -> str:
     """Return one stage as a list item, with the facts that are known."""
     facts = []
@@ -69,6 +85,14 @@ def _stage_line(stage: Mapping[str, Any]) -> str:
     if stage.get("shares"):
         total = sum(stage["shares"].values()) or 1.0
         facts.append("languages " + ", ".join(f"{name} {100 * share / total:.0f} %" for name, share in stage["shares"].items()))
+    looks = stage.get("held_out") or []
+    if len(looks) > 1:
+        changes = [
+            f"{name.rpartition('/')[2]} {looks[0][name]:.3f} to {looks[-1][name]:.3f}"
+            for name in looks[0]
+            if name != "step" and name in looks[-1]
+        ]
+        facts.append("held-out bits per letter " + ", ".join(changes))
     if stage.get("final_loss") is not None:
         facts.append(f"last loss {stage['final_loss']:.3f}")
     return f"- `{stage['stage']}`: {', '.join(facts) or 'no facts recorded'}"

@@ -1,0 +1,120 @@
+"""Does English survive the gene stage? A base that has read English learns DNA and protein, with a share of replayed English and without.
+
+    python benchmarks/forgetting.py --data DATA --work FOLDER [--base-steps 1500] [--steps 600] [--replay 0.1] [--learning_rate 1e-3]
+
+A LLaMA of width 192 and 4 layers is pretrained on the biology books and articles, 512 DNA and 512 protein pieces are spliced behind its
+2,048 ids, and the DNA + protein stage is run twice from the same base with the same number of steps: with `--replay` of its tokens English,
+and with none. Held-out English (whole documents that nothing was trained on) is looked at on the way, in bits per byte, by the project's
+own guard: it warns at 2 %, and stops the run at 10 %. Prints Markdown; what is finished in FOLDER is reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from llama_gene import runtime
+from llama_gene.data.settings import Source
+from llama_gene.errors import LlamaGeneError
+from llama_gene.models.settings import Architecture, LoraSettings
+from llama_gene.recipes import corpus, pack, pretrain, vocab
+from llama_gene.training.settings import TrainSettings, WatchSettings
+
+ENGLISH = (
+    "openstax_biology.jsonl.xz",
+    "openstax_anatomy_physiology.jsonl.xz",
+    "plos_articles.jsonl.xz",
+    "craft_fulltext_articles.jsonl.xz",
+)
+DNA = ("bacteria/salmonella_enterica_LT2.fna.gz", "phage/gut_phage_contigs_63.fasta.gz")
+PROTEIN = ("uniprot_anabaena.fasta.xz", "uniprot_trypanosoma.fasta.xz")
+
+
+def make_base(data: Path, work: Path, steps: int) -> tuple[Path, Path]:
+    """Return (corpus, base) folders."""
+    sources = [
+        Source("english", inputs=[str(data / "english" / name) for name in ENGLISH]),
+        Source("dna", inputs=[str(data / "genomes" / name) for name in DNA]),
+        Source("protein", inputs=[str(data / "proteins" / name) for name in PROTEIN], max_letters=3_000_000),
+    ]
+    documents = corpus.run(corpus.Config(sources=sources, output_dir=work / "corpus"))
+    if not (work / "tokenizer" / runtime.MANIFEST_NAME).is_file():
+        vocab.run(vocab.Config(base_size=2048, base_inputs=[str(documents / "english.train")], out=work / "tokenizer"))
+    rows = work / "english_rows"
+    pack.run(pack.Config(corpus=documents, tokenizer=str(work / "tokenizer"), languages=["english"], row_length=256, output_dir=rows))
+    base = work / "base"
+    if not (base / runtime.MANIFEST_NAME).is_file():
+        shape = Architecture(width=192, layers=4, heads=6, max_length=512)
+        train = settings(steps, 2e-3, WatchSettings(every=0, guard=[]))
+        pretrain.run(pretrain.Config(rows=rows, architecture=shape, train=train, output_dir=base))
+    return documents, base
+
+
+def settings(steps: int, learning_rate: float, watch: WatchSettings) -> TrainSettings:
+    """Return how each model is trained."""
+    return TrainSettings(
+        steps=steps,
+        batch_size=8,
+        learning_rate=learning_rate,
+        precision="fp32",
+        logging_steps=50,
+        save_steps=200,
+        report_to=[],
+        watch=watch,
+    )
+
+
+def gene_stage(work: Path, base: Path, name: str, shares: dict[str, float], steps: int, learning_rate: float) -> dict[str, Any]:
+    """Run the DNA + protein stage; return the looks and, where the guard stopped it, what it said."""
+    watch = WatchSettings(tokens=65_536, every=max(1, steps // 8), warn=0.02, stop=0.10)
+    config = pretrain.Config(
+        rows=work / "rows",
+        base=str(base),
+        shares=shares,
+        lora=LoraSettings(),
+        train=settings(steps, learning_rate, watch),
+        output_dir=work / name,
+    )
+    try:
+        return {"looks": runtime.read_manifest(pretrain.run(config))["held_out"], "stopped": ""}
+    except LlamaGeneError as error:
+        return {"looks": [], "stopped": " ".join(str(error).split())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="English before and after the gene stage, with and without replay")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--base-steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--replay", type=float, default=0.1, help="share of English in the tokens")
+    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    arguments = parser.parse_args()
+    runtime.set_library_switches()
+    work = arguments.work
+    documents, base = make_base(arguments.data, work, arguments.base_steps)
+    if not (work / "spliced" / runtime.MANIFEST_NAME).is_file():
+        steps = [vocab.Step(kind, [str(documents / f"{kind}.train")], size=512) for kind in ("dna", "protein")]
+        vocab.run(vocab.Config(base=str(base), steps=steps, out=work / "spliced"))
+    pack.run(pack.Config(corpus=documents, tokenizer=str(work / "spliced"), row_length=256, output_dir=work / "rows"))
+    genes = (1 - arguments.replay) / 2
+    runs = {
+        f"{100 * arguments.replay:g} % English": {"dna": genes, "protein": genes, "english": arguments.replay},
+        "no English": {"dna": 0.5, "protein": 0.5, "english": 0.0},
+    }
+    print("\n| gene stage | English before, bits/byte | after | change | DNA, bits/base | protein, bits/residue |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for number, (name, shares) in enumerate(runs.items()):
+        found = gene_stage(work, base, f"stage{number}", shares, arguments.steps, arguments.learning_rate)
+        if found["stopped"]:
+            print(f"| {name} | the guard: {found['stopped']} | | | | |")
+            continue
+        first, last = found["looks"][0], found["looks"][-1]
+        cells = [f"{first[key]:.3f} -> {last[key]:.3f}" for key in ("held_out/dna", "held_out/protein")]
+        before, after = first["held_out/english"], last["held_out/english"]
+        print(f"| {name} | {before:.4f} | {after:.4f} | {100 * (after / before - 1):+.2f} % | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
