@@ -167,6 +167,7 @@ def two_processes(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFacto
     plan += [{"folder": f"whole{stage}", "deepspeed": zero[stage], "dropout": 0.1} for stage in (2, 3)]
     plan += [{"folder": f"resumed{stage}", "deepspeed": zero[stage], "dropout": 0.1, "interrupted": True} for stage in (2, 3)]
     plan += [{"folder": "tied", "deepspeed": zero[3], "tied": True}]
+    plan += [{"folder": "watched", "deepspeed": zero[3], "watched": True}]
     # Plain DDP comes first: once DeepSpeed has been used, its switches stay in the environment.
     plan.insert(0, {"folder": "ddp", "deepspeed": None})
     for job in plan:

@@ -246,6 +246,17 @@ def test_law_11_two_processes_equal_one(two_processes: TwoProcesses, alone: dict
     assert all(tensor.numel() > 0 for tensor in two[1].values())
 
 
+def test_law_11_looks_of_two_processes_under_zero_3_are_those_of_one(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    jobs.train_job(tmp_path / "alone", None, 1, jobs.uneven_rows(), watched=True)
+    one, two = (json.loads((folder / "looks.json").read_text()) for folder in (tmp_path / "alone", two_processes.jobs / "watched"))
+    assert [look["step"] for look in one] == [look["step"] for look in two] == [0, 5, 10, 12]
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    assert one[0]["held_out/dna"] - one[-1]["held_out/dna"] > 0.3
+    unwatched = read(two_processes.jobs / "zero3")
+    assert gaps(unwatched, read(two_processes.jobs / "watched")) == (0, 0)
+
+
 def test_law_11_the_comparison_sees_other_rows_on_one_rank(two_processes: TwoProcesses, tmp_path: Path) -> None:
     rows = jobs.uneven_rows()
     second = jobs.row_order()[jobs.BATCH]  # the first row of the second process

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from llama_gene import runtime
@@ -22,8 +23,9 @@ from llama_gene.data.mixing import mixture_index
 from llama_gene.data.packing import IGNORED
 from llama_gene.models.adapters import attach_lora
 from llama_gene.models.settings import LoraSettings
-from llama_gene.training.settings import TrainSettings
+from llama_gene.training.settings import TrainSettings, WatchSettings
 from llama_gene.training.trainer import train
+from llama_gene.training.watch import HeldOut
 from tests.tiny_models import tiny_llama
 
 STEPS, BATCH, ROWS_A_STEP = 12, 2, 8
@@ -62,19 +64,28 @@ def uneven_rows() -> Rows:
 
 
 def train_job(
-    folder: Path, deepspeed: Path | None, processes: int, rows: Rows, tied: bool = False, dropout: float = 0.0, **changes: Any
-) -> list[float]:
-    """Train a fresh adapter in single pass over the rows, eight a step; return the losses, also in losses.json; weights are in `final`."""
+    folder: Path, deepspeed: Path | None, processes: int, rows: Rows, tied: bool = False, dropout: float = 0.0, watched: bool = False,
+    **changes: Any,
+) -> list[float]:  # fmt: skip
+    """Train a fresh adapter in single pass over the rows, eight a step; return the losses, also in losses.json; weights are in `final`.
+
+    `watched`: look at held-out rows of two languages every five steps; the looks are in looks.json.
+    """
     model = attach_lora(tiny_llama(tied=tied), LoraSettings(rank=4, dropout=dropout))
     batch = ROWS_A_STEP if processes == 1 else BATCH  # one process takes the rows of a step at once: its mean is over all their targets
     settings = TrainSettings(
         steps=STEPS, batch_size=batch, accumulation=ROWS_A_STEP // batch // processes, learning_rate=1e-2, precision="fp32",
-        logging_steps=1, deepspeed=deepspeed, **changes,
+        logging_steps=1, deepspeed=deepspeed, report_to=[], watch=WatchSettings(every=5), **changes,
     )  # fmt: skip
-    result, _ = train(model, {"all": rows}, {"all": 1.0}, 1, settings, folder, "key")
+    held_out = None
+    if watched:
+        token_bytes = np.ones(model.config.vocab_size, np.int32)
+        held_out = HeldOut({"dna": uneven_rows()[:7], "english": uneven_rows()[7:8]}, token_bytes, {"dna": "base", "english": "byte"})
+    result, _ = train(model, {"all": rows}, {"all": 1.0}, 1, settings, folder, "key", held_out)
     losses = [entry["loss"] for entry in result.history]
     if runtime.rank() == 0:
         runtime.write_json(folder / "losses.json", losses)
+        runtime.write_json(folder / "looks.json", result.looks)
     return losses
 
 
