@@ -1,6 +1,6 @@
 """Does English survive the gene stage? A base that has read English learns DNA and protein, with a share of replayed English and without.
 
-    python benchmarks/forgetting.py --data DATA --work FOLDER [--base-steps 1500] [--steps 600] [--replay 0.1] [--learning_rate 1e-3]
+    python benchmarks/forgetting.py --data DATA --work FOLDER [--base-steps 800] [--steps 600] [--replay 0.1] [--learning_rate 1e-3]
 
 A LLaMA of width 192 and 4 layers is pretrained on the biology books and articles, 512 DNA and 512 protein pieces are spliced behind its
 2,048 ids, and the DNA + protein stage is run twice from the same base with the same number of steps: with `--replay` of its tokens English,
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="English before and after the gene stage, with and without replay")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--base-steps", type=int, default=1500)
+    parser.add_argument("--base-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--replay", type=float, default=0.1, help="share of English in the tokens")
     parser.add_argument("--learning_rate", type=float, default=1e-3)
