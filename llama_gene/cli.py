@@ -40,7 +40,7 @@ WALKS = ("run", "demo")  # their output_dir holds the outputs of other stages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one stage; return the exit code (0 done, 2 something the user can mend, 130 interrupted)."""
+    """Run one stage; return the exit code (0 done or stopped by SIGTERM, 2 something the user can mend, 130 interrupted)."""
     arguments = [item for item in (sys.argv[1:] if argv is None else argv) if not re.match(r"--local[_-]rank(=|$)", item)]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -67,8 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe.run(settings)
     except (errors.LlamaGeneError, PermissionError) as error:
         line = str(error) if isinstance(error, errors.LlamaGeneError) else f"{error.filename}: {error.strerror}. Use a path that is yours."
-        print(f"llama-gene {stage}: {' '.join(line.split())}", file=sys.stderr)
-        return 2
+        code = getattr(error, "exit_code", 2)  # 0: stopped on request
+        if code or runtime.rank() == 0:
+            print(f"llama-gene {stage}: {' '.join(line.split())}", file=sys.stderr)
+        return code
     except KeyboardInterrupt:
         print(f"llama-gene {stage}: interrupted. The same command goes on from the last finished step.", file=sys.stderr)
         return 130

@@ -29,7 +29,8 @@ def set_library_switches() -> None:
     """Set the switches that third-party libraries read from the environment; what the user has set stays.
 
     TIKTOKEN_CACHE_DIR="" : tiktoken caches *local* files by path, so a rewritten vocabulary would be read in its old form.
-    TORCH_EXTENSIONS_DIR  : where DeepSpeed's compiled CPU ops live; one place for every run, compiled once.
+    TORCH_EXTENSIONS_DIR  : where DeepSpeed's compiled CPU ops live, compiled once for each environment: its paths are compiled in, and two
+                            environments that share a place would compile against each other again and again.
     PATH                  : the environment's own bin folder first, so that torch finds its `ninja` when the environment is not activated.
     DS_ACCELERATOR=cpu    : without it DeepSpeed warns, on a machine without a GPU, that it found none.
 
@@ -40,7 +41,8 @@ def set_library_switches() -> None:
     scripts = str(Path(sys.executable).parent)
     if scripts not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "llama_gene" / "torch_extensions"))
+    ops = fingerprint([sys.prefix, package_version("torch"), package_version("deepspeed")])
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "llama_gene" / "torch_extensions" / ops))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would otherwise warn on every batch
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TQDM_MININTERVAL", "0.5")

@@ -54,9 +54,16 @@ def test_a_launch_for_more_gpus_than_there_are_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    with pytest.raises(MachineError, match="8 processes were launched and this machine has 2 GPUs.*--num_gpus 2; train.accumulation x 4"):
-        check_machine(TrainSettings())
+    for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"):  # of torchrun, of DeepSpeed's launcher
+        with monkeypatch.context() as launched:
+            launched.setenv("WORLD_SIZE", "8")
+            launched.setenv(name, "8")
+            with pytest.raises(
+                MachineError, match="8 processes were launched and this machine has 2 GPUs.*--num_gpus 2; .*accumulation x 4"
+            ):
+                check_machine(TrainSettings())
+            launched.setenv(name, "2")  # 4 machines
+            check_machine(TrainSettings())
 
 
 def test_a_missing_compiler_is_said_before_deepspeed_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def model_card(
     )
     if stages:
         parts.append("## Training\n\n" + "\n".join(_stage_line(stage) for stage in stages))
-    data = next((stage["data"] for stage in reversed(stages) if stage.get("data")), {})
+    data: Mapping[str, Any] = next((stage["data"] for stage in reversed(stages) if stage.get("data")), {})
     if data:
         parts.append("## Data\n\n" + "\n".join(_data_line(language, facts) for language, facts in data.items()))
     parts.append(

@@ -125,7 +125,7 @@ def run(config: Config) -> Path:
     rows = {split: _labelled(examples[split], encoded[split], labels) for split in ("train", "dev")}
     settings = {key: value for key, value in vars(config).items() if key != "train"}
     stamps = [base_weights(str(config.model)), [[row.input_ids, row.label] for split in rows.values() for row in split]]
-    identity = runtime.fingerprint([facts, settings, plan(config.train), config.train.save_steps, runtime.world_size(), stamps])
+    identity = runtime.fingerprint([facts, settings, plan(config.train), config.train.save_steps, stamps])
     work_dir = config.output_dir.with_name(config.output_dir.name + ".work")
     is_ranked = task.family == "regression" and len(labels) > 2
     outcome, saved = train_classifier(model, rows["train"], rows["dev"], _dev_metric(is_ranked), config.train, work_dir, identity)

@@ -66,11 +66,11 @@ class Config:
     """Stage 2."""
     pack: pack.Config = field(default_factory=pack.Config)
     """Stage 3."""
-    pretrain: pretrain.Config = field(default_factory=pretrain.Config)
-    """Stage 4."""
     pretrain_stages: list[pretrain.Config] = field(default_factory=list)
     """Stage 4 as several trainings instead, each on the merged model of the one before (LLaMA-Gene: DNA, then DNA and protein); tuning then
     starts from the last merged model. Each is kept, and resumed where it stopped."""
+    pretrain: pretrain.Config = field(default_factory=pretrain.Config)
+    """Stage 4."""
     instruct: instruct.Config = field(default_factory=instruct.Config)
     """Stage 5."""
     sft: sft.Config = field(default_factory=sft.Config)
@@ -270,13 +270,17 @@ class _Walk:
             launcher = ["-m", "deepspeed.launcher.runner", "--log_level", "warning", "--num_gpus", str(processes)]
             launcher += ["--master_port", str(runtime.free_port()), "--module"]
             command = [sys.executable, *launcher, *command[2:]]
-        done = subprocess.run(command, env=runtime.launch_environment(processes), check=False)
-        if done.returncode == 2:
+        returncode = _run_child(command, runtime.launch_environment(processes))
+        if returncode == 2:
             raise LlamaGeneError(
                 f"{stage} stopped (see the line above)", "", f"Mend it and start again; what is finished in {self.root} is reused"
             )
-        if done.returncode:
-            raise LlamaGeneError(f"{stage} ended with exit code {done.returncode}", "0", f"See its output above; {path} repeats it alone")
+        if returncode:
+            raise LlamaGeneError(f"{stage} ended with exit code {returncode}", "0", f"See its output above; {path} repeats it alone")
+        if config.output_dir.with_name(config.output_dir.name + ".work").is_dir():  # it is removed when a training stage is done
+            from llama_gene.training.stopping import StoppedEarly
+
+            raise StoppedEarly(f"the stage {stage}")
 
     def _located(self, patterns: Sequence[str]) -> list[str]:
         """Return paths and globs as they are where they exist, else inside the data folder."""
@@ -302,3 +306,17 @@ class _Walk:
         print(f"\nMerged model (AutoModelForCausalLM and AutoTokenizer load it): {model}")
         print(f"Ask it:          llama-gene chat --model {model}")
         print("Your own files:  llama-gene run --config launch/configs/own_data/run.yaml --data_dir YOUR_FOLDER   (docs/own_data.md)")
+
+
+def _run_child(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a command and return its exit code; a SIGTERM to this process is passed on, and the checkpoint waited for."""
+    child = subprocess.Popen(command, env=environment)
+    try:
+        return child.wait()
+    except SystemExit:  # runtime.exit_cleanly_on_sigterm
+        import psutil  # accelerate brings it
+
+        tree = psutil.Process(child.pid).children(recursive=True)
+        for process in [one for one in tree if not one.children()] or [psutil.Process(child.pid)]:
+            process.terminate()  # the training processes: DeepSpeed's runner does not pass a signal on
+        return child.wait()

@@ -1,6 +1,7 @@
 """What the two training stages share: train, then write weights, tokenizer, manifest and figure whole; or look first, and write nothing.
 
-A resumed run must be the same run: its identity is made of the config, the rows by content, the base's weights and the processes.
+A resumed run must be the same run: its identity is made of the config, the rows by content, and the base's weights.
+Which number of processes may go on is `claim_folder`'s to say.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def train_and_save(
     with `config.dry_run` two steps are taken, and nothing is written. Under a launcher every process runs this.
     """
     from llama_gene.models.adapters import base_weights, trainable_share
-    from llama_gene.training.trainer import train
+    from llama_gene.training.trainer import plan_steps, rows_an_epoch, train
 
     log = runtime.get_logger()
     output_dir: Path = config.output_dir
@@ -50,7 +51,11 @@ def train_and_save(
     settings = {key: value for key, value in vars(config).items() if key not in ("train", "preview", "dry_run")}
     weights = [base_weights(str(settings[name])) for name in ("base", "model") if settings.get(name)]
     rows = {name: rows_stamp(row_sets[name]) for name in row_sets if shares.get(name)}
-    identity = runtime.fingerprint([facts, settings, plan(config.train), runtime.world_size(), weights, rows])
+    identity = runtime.fingerprint([facts, settings, plan(config.train), weights, rows])
+    steps, rows_a_step = plan_steps(
+        rows_an_epoch({name: len(row_sets[name]) for name in row_sets}, shares), config.train, runtime.world_size()
+    )
+    log.info("%s: %s steps of %s rows, %s processes", stage, f"{steps:,}", f"{rows_a_step:,}", runtime.world_size())
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if config.dry_run:
         _dry_run(model, row_sets, shares, pad_id, config.train)
@@ -184,8 +189,9 @@ def _print_rows(tokenizer: Any, row_sets: Mapping[str, Any], shares: Mapping[str
 
 
 def plan(train: TrainSettings) -> dict[str, Any]:
-    """Return the settings that decide the weights (not how often to log, look or save)."""
-    silent = {"logging_steps", "save_steps", "keep_checkpoints", "report_to", "restart", "stuck_steps", "watch"}
+    """Return the settings that decide the weights (not how often to log, look or save, nor who takes which rows of a step)."""
+    silent = {"batch_size", "accumulation"}  # claim_folder compares the rows a step
+    silent |= {"logging_steps", "save_steps", "keep_checkpoints", "report_to", "restart", "stuck_steps", "watch"}
     return {key: value for key, value in vars(train).items() if key not in silent}
 
 

@@ -1,8 +1,9 @@
 """What a training run keeps in memory, calculated: for the dry run, and for the advice after memory ran out. B rows, T tokens.
 
-For one process, in bytes. Activations: what the backward pass of LLaMA's block needs from the forward pass, about 16 x width +
-6 x feed-forward numbers a token and layer (with LoRA's inputs counted once), or the block's input alone where activations are recomputed.
-Logits: 16-bit or 32-bit, a float32 copy and its gradient, for the target tokens of a micro-batch. An estimate: allocators round up.
+For one process, in bytes. Activations: what the backward pass of a LLaMA block with LoRA keeps, measured on CPU in bfloat16
+(`benchmarks/shapes.py --measure`): 36.5 x width + 10 x feed-forward + 4 x key width + 152 bytes a token and layer, twice that in float32;
+or the block's input alone where activations are recomputed. Logits: 14 bytes each at their peak (16 in float32), for the target tokens of
+a micro-batch. An estimate: allocators round up.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def consumers(model: Any, settings: TrainSettings, row_length: int) -> dict[str,
     width, layers = config.hidden_size, config.num_hidden_layers
     feed_forward = getattr(config, "intermediate_size", None) or 4 * width
     tokens = settings.batch_size * row_length
-    block = tokens * (16 * width + 6 * feed_forward) * number
+    heads = config.num_attention_heads
+    key_width = width // heads * (getattr(config, "num_key_value_heads", None) or heads)
+    block = int(tokens * (36.5 * width + 10 * feed_forward + 4 * key_width + 152)) * number // 2
     stored = layers * tokens * width * number + block if settings.gradient_checkpointing else layers * block
     masters = 4 if stage and in_16_bits else 0
     states = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2}[settings.optimizer]
@@ -42,7 +45,7 @@ def consumers(model: Any, settings: TrainSettings, row_length: int) -> dict[str,
         "gradients": weight // (world if stage >= 2 else 1),
         "optimizer states": 0 if offloaded else (states + masters) * trained // (world if stage else 1),
         f"activations of {settings.batch_size} rows of {row_length:,} tokens": stored,
-        f"logits over {config.vocab_size:,} ids": tokens * config.vocab_size * (number + 8),
+        f"logits over {config.vocab_size:,} ids": tokens * config.vocab_size * (14 if in_16_bits else 16),
     }
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 

@@ -29,12 +29,13 @@ from llama_gene.data.rows import row_tokens
 from llama_gene.errors import ConfigError
 from llama_gene.models.adapters import save_adapter
 from llama_gene.training.callbacks import StopOnBadLoss
-from llama_gene.training.checkpoint import MarkWhole, claim_folder, last_whole_checkpoint
+from llama_gene.training.checkpoint import Launch, MarkWhole, check_weights, claim_folder, last_whole_checkpoint, one_line_for_full_disk
 from llama_gene.training.loss import TargetLoss
 from llama_gene.training.machine import check_machine
 from llama_gene.training.memory import out_of_memory
 from llama_gene.training.meter import Meter, peak_memory
 from llama_gene.training.settings import TrainSettings
+from llama_gene.training.stopping import StopOnSigterm
 from llama_gene.training.watch import HeldOut, Watcher, looks
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
@@ -132,6 +133,11 @@ class RowTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         return SequentialSampler(rows)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Leave nothing half-written where the disk is full."""
+        with one_line_for_full_disk(Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if isinstance(self.model, PeftModel):
@@ -240,7 +246,10 @@ def fit(
     `trainer` is told of it.
     """
     check_machine(settings)
-    claim_folder(work_dir, key, settings.restart)
+    processes = runtime.world_size()
+    deepspeed = settings.deepspeed.name if settings.deepspeed is not None else None
+    launch = Launch(processes, settings.batch_size * settings.accumulation * processes, deepspeed)
+    claim_folder(work_dir, key, settings.restart, launch)
     if settings.deepspeed is not None:
         runtime.set_single_process_rendezvous()
     on_cpu = not torch.cuda.is_available()
@@ -276,12 +285,13 @@ def fit(
     )
     arguments = TrainingArguments(**{**choices, **(changes or {})})
     use_cache = model.config.use_cache
+    stop = StopOnSigterm()
     trainer = RowTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         data_collator=collator,
-        callbacks=[MarkWhole(settings.keep_checkpoints), StopOnBadLoss(settings.stuck_steps), *callbacks],
+        callbacks=[stop, MarkWhole(settings.keep_checkpoints), StopOnBadLoss(settings.stuck_steps), *callbacks],
         **parts,
     )
     trainer.remove_callback(PrinterCallback)
@@ -294,11 +304,15 @@ def fit(
     first_step = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
     if meter is not None:
         meter.start(first_step)
-    outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    with stop:
+        outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    stop.raise_if_stopped()
     model.config.use_cache = use_cache  # the Trainer switches it off, which does not belong into a saved config
     final = work_dir / "final"
-    trainer.save_model(str(final))
+    with one_line_for_full_disk(final):
+        trainer.save_model(str(final))
     trainer.accelerator.wait_for_everyone()
+    check_weights(final, model)
     return Fitted(
         folder=final,
         history=trainer.state.log_history,
