@@ -74,6 +74,11 @@ def test_a_missing_compiler_is_said_before_deepspeed_looks_for_it(monkeypatch: p
             check_machine(TrainSettings(deepspeed=ZERO[2]))
 
 
+def test_a_tracker_that_is_not_installed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="train.report_to names 'wandbb'; expected trackers that are installed: .*tensorboard"):
+        check_machine(TrainSettings(report_to=["tensorboard", "wandbb"]))
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------------------
 
 

@@ -150,16 +150,14 @@ def _dry_run(model: Any, row_sets: Mapping[str, Any], shares: Mapping[str, float
     steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), settings, runtime.world_size())
     calculated = consumers(model, settings, max(int(row_tokens(rows).max()) for name, rows in row_sets.items() if shares.get(name)))
     once = replace(settings, steps=DRY_STEPS, save_steps=0, report_to=[], logging_steps=1)
-    seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        for part in range(2):  # the first one also pays for what is made once
-            result, _ = train(model, row_sets, shares, pad_id, once, Path(folder) / str(part), "dry run")
-            seconds.append(result.seconds / DRY_STEPS)
+        result, _ = train(model, row_sets, shares, pad_id, once, Path(folder), "dry run")
+    seconds = result.tokens / DRY_STEPS / result.speeds[-1]  # of the second step: the first one also pays for what is made once
     if runtime.rank() == 0:
         print(f"dry run: {DRY_STEPS} steps of {rows_a_step} rows, {runtime.world_size()} processes; nothing was written")
         print(f"  memory of a process at most {result.peak_memory / 1e9:.2f} GB; calculated: " + _sizes(calculated))
-        print(f"  {seconds[-1]:.2f} s a step, {result.new_tokens / DRY_STEPS / seconds[-1]:,.0f} tokens a second")
-        print(f"  the whole run: {steps:,} steps, about {_duration(steps * seconds[-1])}, without looks at held-out rows and checkpoints")
+        print(f"  {seconds:.2f} s a step, {result.speeds[-1]:,.0f} tokens a second")
+        print(f"  the whole run: {steps:,} steps, about {_duration(steps * seconds)}, without looks at held-out rows and checkpoints")
 
 
 def _sizes(calculated: Mapping[str, int]) -> str:

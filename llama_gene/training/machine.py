@@ -19,6 +19,7 @@ def check_machine(settings: TrainSettings) -> None:
     """Raise MachineError, MissingFileError or ConfigError for what cannot run here."""
     _check_devices(settings)
     _check_kernels(settings)
+    _check_trackers(settings)
     if settings.deepspeed is not None:
         _check_deepspeed(settings)
 
@@ -51,6 +52,17 @@ def _check_kernels(settings: TrainSettings) -> None:
         raise MachineError("train.attention is flash_attention_2 and flash-attn is not installed", "the package flash-attn", "Use auto")
     if wanted == "flash_attention_2" and settings.precision == "fp32":
         raise ConfigError("train.attention is flash_attention_2 and precision fp32", "bf16 or fp16", "Use precision bf16")
+
+
+def _check_trackers(settings: TrainSettings) -> None:
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+    here = get_available_reporting_integrations()
+    for name in settings.report_to:
+        if name not in here:
+            raise ConfigError(
+                f"train.report_to names '{name}'", f"trackers that are installed: {', '.join(sorted(here)) or 'none'}", "Install it"
+            )
 
 
 def check_adapter(settings: TrainSettings, lora: LoraSettings | None) -> None:

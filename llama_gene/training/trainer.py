@@ -53,6 +53,7 @@ class TrainResult:
     seconds: float  # wall time of this launch's training loop
     history: list[dict[str, float]] = field(default_factory=list)  # step, epoch, loss, grad_norm, learning_rate
     looks: list[dict[str, float]] = field(default_factory=list)  # step, held_out/LANGUAGE: bits per base, residue or byte
+    speeds: list[float] = field(default_factory=list)  # tokens per second, from one log line to the next
     peak_memory: int = 0  # bytes that this process has held at most
 
     @property
@@ -212,6 +213,7 @@ def train(
         seconds=fitted.seconds,
         history=[{name: entry[name] for name in LOGGED if name in entry} for entry in fitted.history if "loss" in entry],
         looks=looks(fitted.history),
+        speeds=[entry["tokens_per_second"] for entry in fitted.history if "tokens_per_second" in entry],
         peak_memory=peak_memory(),
     )
     return result, fitted.folder
