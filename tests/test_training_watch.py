@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,22 @@ def test_the_guard_warns_and_then_stops_where_a_language_is_forgotten(tmp_path: 
         )
     # what is not guarded may be forgotten
     trained(tmp_path / "free", steps=8, held=held_out(), watch=WatchSettings(every=1, stop=0.01), learning_rate=0.1)
+
+
+def test_the_guard_compares_with_the_base_before_its_vocabulary_grew(tmp_path: Path) -> None:
+    model = tiny_llama()
+    base = train(model, {"all": jobs.uneven_rows()}, {"all": 1.0}, 1, tiny_training(1), tmp_path / "base", "key", held_out(("dna",)))[
+        0
+    ].looks[0]
+    assert base["base/dna"] == base["held_out/dna"]
+    grown = tiny_llama()
+    grown.resize_token_embeddings(300, mean_resizing=False)
+    with torch.no_grad():
+        grown.lm_head.weight[259:] = grown.lm_head.weight[:41]  # ids that take probability from those that the base knew
+    held = replace(held_out(("dna",)), num_base_ids=259)
+    look = train(grown, {"all": jobs.uneven_rows()}, {"all": 1.0}, 1, tiny_training(1), tmp_path / "grown", "key", held)[0].looks[0]
+    assert look["base/dna"] == pytest.approx(base["held_out/dna"], rel=1e-6)
+    assert look["held_out/dna"] > base["held_out/dna"] + 0.01
 
 
 def test_a_resumed_run_compares_with_the_look_before_training(tmp_path: Path) -> None:

@@ -77,12 +77,14 @@ def run(config: Config) -> Path:
     facts: dict[str, Any] = {"vocabulary": vocabulary_fingerprint(tokenizer), "prompt": prompt_fingerprint()}
     facts |= {"rows": manifest["key"], "data": manifest.get("data", {})}
     facts |= {"shares": config.shares or shares, "share_unit": config.share_unit if config.shares else "rows"}
+    num_base_ids: int | None = None
     if config.base is not None:
         base_tokenizer = load_tokenizer(config.base)
         precision = frozen_precision(config.base, config.train.precision) if trains_adapter else "float32"
         model: Any = load_base(config.base, precision, config.lora.quantize if trains_adapter else "none", kernel(config.train))
         facts |= {"base": resolve_base(config.base), "base_vocabulary": vocabulary_fingerprint(base_tokenizer)}
         facts |= {"embedding_init": config.embedding_init, "embedding_seed": config.train.seed}
+        num_base_ids = len(base_tokenizer)
         new_rows = grow_embeddings(model, tokenizer, base_tokenizer, config.embedding_init, config.train.seed)
         runtime.get_logger().info("embeddings grown by %s rows (%s) to %s", f"{new_rows:,}", config.embedding_init, f"{len(tokenizer):,}")
         if trains_adapter:
@@ -99,4 +101,4 @@ def run(config: Config) -> Path:
     held_out = load_rows(config.rows, "valid", tokenizer)
     units = {language: entry["unit"] for language, entry in facts["data"].items()}
     tokenizer_folder = Path(manifest["tokenizer"])
-    return train_and_save("pretrain", config, model, tokenizer, tokenizer_folder, row_sets, shares, facts, held_out, units)
+    return train_and_save("pretrain", config, model, tokenizer, tokenizer_folder, row_sets, shares, facts, held_out, units, num_base_ids)

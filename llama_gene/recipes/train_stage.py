@@ -32,10 +32,12 @@ def train_and_save(
     facts: dict[str, Any],
     held_out: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | None = None,
+    num_base_ids: int | None = None,
 ) -> Path:
     """Train, then write weights, tokenizer, manifest and loss figure whole; shared by `pretrain` and `sft`. `shares` count rows.
 
-    `held_out` are the row sets that the looks read, `units` what a byte of their languages is. With `config.preview` rows are printed and
+    `held_out` are the row sets that the looks read, `units` what a byte of their languages is, `num_base_ids` the ids before a vocabulary
+    grew. With `config.preview` rows are printed and
     with `config.dry_run` two steps are taken, and nothing is written. Under a launcher every process runs this.
     """
     from llama_gene.models.adapters import base_weights, trainable_share
@@ -61,6 +63,7 @@ def train_and_save(
         _dry_run(model, row_sets, shares, pad_id, config.train)
         return output_dir
     watched = _held_out(config, tokenizer, held_out or {}, units or {}, was_trained="base" in facts or stage == "sft")
+    watched = replace(watched, num_base_ids=num_base_ids)
     work_dir = output_dir.with_name(output_dir.name + ".work")
     result, saved = train(model, row_sets, shares, pad_id, config.train, work_dir, identity, watched)
     if runtime.rank() == 0:

@@ -5,6 +5,9 @@ tokens stand for it is a number that no vocabulary can bend, so two runs with di
 byte). The EOS of a document costs bits and stands for no text. The rows are dealt out to the processes, which all take the same number of
 forward passes (ZeRO-3 needs them in step), and the sums are added up. No random number is drawn: a run that is watched ends in the same
 weights as one that is not. The looks are logged, so they are in the checkpoints, and a resumed run compares with the same start.
+
+The guard compares with the base as it was, not with the base after its vocabulary has grown, whose new rows take a share of the
+probability (5 % more bits of English in a small model): before training, base ids are scored among base ids alone.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from llama_gene.training.loss import TargetLoss
 from llama_gene.training.settings import WatchSettings
 
 PREFIX = "held_out/"
+BASE_PREFIX = "base/"
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class HeldOut:
     units: Mapping[str, str]
     """What a byte of a language is: base, residue, byte."""
     guarded: Sequence[str] = ()
-    """Languages that must not be forgotten: they are compared with the first look."""
+    """Languages that must not be forgotten."""
+    num_base_ids: int | None = None
+    """Ids that the base knew; None: all, nothing has grown."""
 
 
 class Watcher(TrainerCallback):
@@ -72,20 +78,24 @@ class Watcher(TrainerCallback):
 
     def _log(self, state: Any) -> None:
         bits = {language: self._bits(rows) for language, rows in self.held_out.rows.items()}
-        self.trainer.log({PREFIX + language: value for language, value in bits.items()})
+        logged = {PREFIX + language: value for language, value in bits.items()}
+        if state.global_step == 0:
+            known = {language: rows for language, rows in self.held_out.rows.items() if language in self.held_out.guarded}
+            logged |= {BASE_PREFIX + language: self._bits(rows, self.held_out.num_base_ids) for language, rows in known.items()}
+        self.trainer.log(logged)
         first = looks(state.log_history)[0]
         said = ", ".join(f"{language} {value:.3f} bits per {self.held_out.units[language]}" for language, value in bits.items())
         runtime.get_logger().info("step %s, held out: %s", f"{state.global_step:,}", said)
         for language in self.held_out.guarded:
-            if language in bits:
-                self._guard(language, first[PREFIX + language], bits[language], state.global_step, state.global_step >= state.max_steps)
+            if state.global_step and language in bits:
+                self._guard(
+                    language, first[BASE_PREFIX + language], bits[language], state.global_step, state.global_step >= state.max_steps
+                )
 
     def _guard(self, language: str, before: float, now: float, step: int, is_last: bool) -> None:
         """Warn or stop where a language that the base knew is being forgotten; what is trained to the end is written."""
         rise, unit = now / before - 1, self.held_out.units[language]
-        found = (
-            f"{language} needs {now:.3f} bits per {unit} at step {step:,}, {100 * rise:.1f} % more than the {before:.3f} before training"
-        )
+        found = f"{language} needs {now:.3f} bits per {unit} at step {step:,}, {100 * rise:.1f} % more than the {before:.3f} of the base"
         advice = f"Raise the share of {language} (shares, or replay_shares), or lower train.learning_rate; train.watch sets the limits"
         if self.settings.stop and rise > self.settings.stop and not is_last:
             raise LlamaGeneError(found, f"at most {100 * self.settings.stop:g} %", f"{advice}. The last whole checkpoint is kept")
@@ -93,8 +103,8 @@ class Watcher(TrainerCallback):
             runtime.get_logger().warning("%s (warning at %g %%). %s", found, 100 * self.settings.warn, advice)
 
     @torch.no_grad()
-    def _bits(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """Return the bits per byte of text of the target tokens of `rows`, all processes together."""
+    def _bits(self, rows: Sequence[Mapping[str, Any]], num_ids: int | None = None) -> float:
+        """Return the bits per byte of text of the target tokens of `rows`, all processes together; `num_ids`: of, and among, the ids below."""
         model, device = self.trainer.model_wrapped, self.trainer.args.device
         rank, world = runtime.rank(), runtime.world_size()
         sums = torch.zeros(2, dtype=torch.float64, device=device)  # bits, bytes
@@ -106,14 +116,14 @@ class Watcher(TrainerCallback):
         try:
             for start in range(0, len(rows), self.batch_size * world):
                 own = rows[start + rank * self.batch_size : start + (rank + 1) * self.batch_size]
-                sums += self._score(model, own or rows[:1], counts=bool(own), device=device)
+                sums += self._score(model, own or rows[:1], counts=bool(own), device=device, num_ids=num_ids)
         finally:
             model.train(was_training)
         if world > 1:
             torch.distributed.all_reduce(sums)
         return float(sums[0] / sums[1])
 
-    def _score(self, model: Any, rows: Sequence[Mapping[str, Any]], counts: bool, device: Any) -> torch.Tensor:
+    def _score(self, model: Any, rows: Sequence[Mapping[str, Any]], counts: bool, device: Any, num_ids: int | None) -> torch.Tensor:
         """Return (bits, bytes) of a batch; nothing where it is only there to keep the processes in step."""
         batch = {name: values.to(device) for name, values in self.collator([expand_row(dict(row)) for row in rows]).items()}
         labels = batch.pop("labels")
@@ -122,15 +132,19 @@ class Watcher(TrainerCallback):
             logits_NV = model(**batch, use_cache=False).logits
         self.loss.forget()
         wanted_N = labels[:, 1:][labels[:, 1:] != IGNORED]
+        if num_ids is not None:
+            known_N = wanted_N < num_ids
+            logits_NV, wanted_N = logits_NV[known_N, :num_ids], wanted_N[known_N]
         nats = cross_entropy(logits_NV.float(), wanted_N, reduction="sum").double()
         size = torch.as_tensor(self.held_out.token_bytes[wanted_N.cpu().numpy()].sum(), device=device)
         return torch.stack([nats / math.log(2), size.double()]) * counts
 
 
 def looks(history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """Return the looks in a log, first look first: step, and bits under PREFIX + language."""
+    """Return the looks in a log, first look first: step, bits under PREFIX + language, at first also those of the base, BASE_PREFIX."""
+    prefixes = PREFIX, BASE_PREFIX
     return [
-        {"step": entry["step"], **{name: value for name, value in entry.items() if name.startswith(PREFIX)}}
+        {"step": entry["step"], **{name: value for name, value in entry.items() if name.startswith(prefixes)}}
         for entry in history
         if any(name.startswith(PREFIX) for name in entry)
     ]

@@ -52,7 +52,7 @@ def plot_loss(history: Sequence[Mapping[str, float]], path: Path, looks: Sequenc
     marker = "." if len(points) < 40 else None
     panels[0].plot([step for step, _ in points], [loss for _, loss in points], color=OURS, linewidth=1.4, marker=marker)
     panels[0].set_ylabel("loss (nats per token)")
-    names = dict.fromkeys(name for look in looks for name in look if name != "step")
+    names = dict.fromkeys(name for look in looks for name in look if name.startswith("held_out/"))
     for name, color in zip(names, cycle((OURS, FLOOR, CEILING, MAJORITY)), strict=False):
         curve = [(look["step"], look[name]) for look in looks if name in look]
         panels[1].plot(*zip(*curve, strict=True), color=color, linewidth=1.4, marker=".", label=name.rpartition("/")[2])
