@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llama_gene import runtime
 from llama_gene.data.settings import CutPolicy, Source, SplitPolicy
+from llama_gene.errors import ConfigError
 from llama_gene.models.adapters import base_weights
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes import corpus, evaluate, instruct, pack, pretrain, run, sft, vocab
+from llama_gene.training.settings import WatchSettings
 from tests.conftest import Route, tiny_training
 
 
@@ -41,6 +45,34 @@ def two_stages(route: Route, folder: Path) -> run.Config:
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sft": sft.Config(dry_run=True)}, "sft has dry_run or preview set; expected neither, in a run"),
+        ({"pretrain": pretrain.Config(preview=3), "pretrain_stages": []}, "pretrain has dry_run or preview set"),
+        ({"pretrain": pretrain.Config(shares={"dna": 1.0})}, "pretrain and pretrain_stages are both given"),
+        (
+            {"pretrain_stages": [pretrain.Config(), pretrain.Config(lora=LoraSettings(rows="new"))]},
+            r"pretrain_stages\[1\].lora.rows is 'new'; expected all: the first stage has grown the vocabulary",
+        ),
+    ],
+)
+def test_what_cannot_be_walked_through_is_said_before_any_work(route: Route, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run.run(replace(two_stages(route, tmp_path / "run"), **change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_outlive_a_change_that_decides_no_weight(route: Route, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restarted = []
+    monkeypatch.setattr(run._Walk, "_launch", lambda self, stage, config, path: restarted.append(config.train.restart))
+    walk = run._Walk(two_stages(route, tmp_path), tmp_path)
+    for changes in ({}, {}, {"logging_steps": 7, "save_steps": 3, "watch": WatchSettings(tokens=5)}, {"learning_rate": 0.5}):
+        config = pretrain.Config(rows=route.rows, base=str(route.base), train=tiny_training(3, **changes))
+        walk.stage("pretrain", config, tmp_path / "out", None, after=[])
+    assert restarted == [True, False, False, True]
+
+
 def test_two_stages_build_on_each_others_merged_model_and_are_reused(
     route: Route, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +84,9 @@ def test_two_stages_build_on_each_others_merged_model_and_are_reused(
     assert first["vocabulary"] == second["vocabulary"] == second["base_vocabulary"] != first["base_vocabulary"]
     assert runtime.read_manifest(folder / "6_tuned", "sft")["base"] == str((folder / "4_model").resolve())
     assert runtime.read_manifest(folder / "8_model", "export")["vocabulary"] == second["vocabulary"]
+    card = (folder / "8_model" / "README.md").read_text(encoding="utf-8")
+    assert card.count("- `pretrain`: 3 steps") == 2 and "- `sft`: 2 steps" in card and "- dna: " in card
+    assert f"`{route.base.name}` with" in card and str(folder) not in (folder / "8_model" / "manifest.json").read_text(encoding="utf-8")
     # the second stage starts where the first one ended
     assert second["held_out"][0]["held_out/dna"] == pytest.approx(first["held_out"][-1]["held_out/dna"], rel=1e-4)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")}

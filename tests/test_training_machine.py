@@ -66,6 +66,19 @@ def test_a_launch_for_more_gpus_than_there_are_is_refused(monkeypatch: pytest.Mo
             check_machine(TrainSettings())
 
 
+def test_flash_attention_is_refused_where_packed_documents_would_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    found = machine.importlib.util.find_spec
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name, *rest: object() if name == "flash_attn" else found(name, *rest))
+    with pytest.raises(
+        ConfigError, match="with batch_size 8, where packed documents would see each other.*batch_size 1 and accumulation 16"
+    ):
+        check_machine(TrainSettings(attention="flash_attention_2", batch_size=8, accumulation=2, report_to=[]))
+    check_machine(TrainSettings(attention="flash_attention_2", batch_size=1, report_to=[]))
+
+
 def test_a_missing_compiler_is_said_before_deepspeed_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "which", lambda name: None)
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -87,6 +100,7 @@ def test_the_next_config_makes_the_same_step_until_it_must_not() -> None:
     assert smaller(settings).startswith("train.batch_size 16 and train.accumulation 16 (the same step)")
     one = replace(settings, batch_size=1)
     assert smaller(one) == "train.gradient_checkpointing true"
+    assert smaller(replace(settings, batch_size=9)) == "train.batch_size 3 and train.accumulation 24 (the same step)"
     assert "zero2.json" in smaller(replace(one, gradient_checkpointing=True))
     assert "zero2_offload" in smaller(replace(one, gradient_checkpointing=True, deepspeed=ZERO[2]))
 

@@ -124,3 +124,24 @@ def test_token_bytes_add_up_to_the_text(route: Route) -> None:
         for text in (*ENGLISH[:3], *genes(2, 300), "naïve λ 漢字  two spaces", "x"):
             assert int(sizes[np.array(encode_text(tokenizer, text))].sum()) == len(text.encode()) + prefix
         assert sizes[tokenizer.eos_token_id] == 0
+
+
+def test_a_resume_with_other_looks_does_not_compare_what_cannot_be_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows, order = jobs.uneven_rows(), jobs.row_order()
+
+    def start(broken: bool, tokens: int) -> TrainResult:
+        model = attach_lora(tiny_llama(), LoraSettings(rank=4))
+        own = jobs.BrokenRows(rows, set(order[5 * 8 :]) if broken else set(order[: 4 * 8]))
+        settings = tiny_training(12, batch_size=8, save_steps=4, watch=WatchSettings(tokens=tokens, every=2, stop=0.0001))
+        guarded = held_out(("dna",))
+        result, _ = train(model, {"all": own}, {"all": 1.0}, 1, settings, tmp_path / "work", "key", guarded if tokens else None)
+        return result
+
+    with pytest.raises(InterruptedError):
+        start(broken=True, tokens=0)
+    logging.getLogger("llama_gene").propagate = True
+    try:
+        assert start(broken=False, tokens=64).looks[0]["step"] == 4
+    finally:
+        logging.getLogger("llama_gene").propagate = False
+    assert "did not read dna as this one does: nothing guards it" in caplog.text

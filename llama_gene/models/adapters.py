@@ -56,6 +56,8 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, seed: int = 0, n
                 "lora.rows is 'new' and the vocabulary has no new rows", "a base that the splice extends", "Set lora.rows all"
             )
         chosen = [name for name in embeddings if name in whole]
+        if not chosen:
+            raise ConfigError("lora.rows is 'new' and modules_to_save names no embedding", " and ".join(embeddings), "Name them")
         whole = [name for name in whole if name not in embeddings]
         indices = list(new_rows) if tied else {name: list(new_rows) for name in chosen}
     elif tied:  # PEFT trains the two as one matrix if it finds both among the names (of GPT-2 it knows the head's only)

@@ -84,6 +84,8 @@ def load_base(
         options["attn_implementation"] = attention
     if quantize != "none":
         options["quantization_config"] = _quantization(quantize, precision)
+        if torch.cuda.is_available():  # packed weights cannot be moved between GPUs afterwards
+            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, **options)
     except ImportError as error:  # flash-attn, bitsandbytes

@@ -19,7 +19,7 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME, measure_closed
-from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, plan, resolve_base
+from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_file, plan, resolve_base
 from llama_gene.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ def run(config: Config) -> Path:
     with runtime.whole_dir(config.output_dir) as folder:
         for path in saved.iterdir():
             if path.name not in ("training_args.bin", "README.md"):  # PEFT's own model card says nothing that our manifest does not
-                shutil.move(str(path), folder / path.name)
+                link_file(path, folder / path.name)
+        if (work_dir / "runs").is_dir():  # TensorBoard's events
+            shutil.copytree(work_dir / "runs", folder / "runs")
         _write_training(folder, tokenizer, outcome)
         runtime.write_manifest(folder, "classify", config, **facts)  # the model is read back from here
         result, lines = _test(folder, examples, encoded["test"], labels, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,10 @@ from llama_gene.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
     from llama_gene.models.settings import Precision
+
+
+CARD_FACTS = ("stage", "base", "steps", "tokens", "trainable_parameters", "parameters", "shares", "final_loss", "data", "held_out")
+"""What a stage's manifest tells the model card, and the manifest of a merge passes on."""
 
 
 @dataclass
@@ -56,7 +61,11 @@ def run(config: Config) -> Path:
     model, tokenizer = load_model(config.model)
     merged, merge_gap, rows_cut, expected = merge_adapter(model, tokenizer)
     vocabulary = vocabulary_fingerprint(tokenizer)
-    base_name = Path(base).name if Path(base).is_dir() else base  # the card and the manifest travel, paths of this machine do not
+    stages = _stages(config.model)
+    first = _first_base(stages, base)
+    base_name = (
+        Path(first).name if Path(first).exists() or first.startswith("/") else first
+    )  # the card and the manifest travel, paths of this machine do not
     with runtime.whole_dir(config.output_dir) as folder:
         write_model(merged, tokenizer, config.model, folder, precision, config.max_shard_size)
         del model, merged
@@ -65,7 +74,7 @@ def run(config: Config) -> Path:
             config.output_dir.resolve().name,
             base_name,
             {"size": len(tokenizer), "fingerprint": vocabulary},
-            _stages(config.model),
+            stages,
             asdict(report),
             precision,
             template,
@@ -78,6 +87,7 @@ def run(config: Config) -> Path:
             "export",
             {"dtype": precision, "max_shard_size": config.max_shard_size},
             base=base_name,
+            stages=[{**stage, "base": base_name} if "base" in stage else stage for stage in stages],
             vocabulary=vocabulary,
             prompt=facts.get("prompt") or prompt_fingerprint(template),
             template=template,
@@ -118,7 +128,14 @@ def _stages(folder: Path) -> list[dict[str, Any]]:
     here: Path | None = folder
     while here is not None and (here / runtime.MANIFEST_NAME).is_file() and len(stages) < 20:
         manifest = runtime.read_json(here / runtime.MANIFEST_NAME)
-        stages.insert(0, manifest)
-        earlier = manifest.get("config", {}).get("model")
+        if manifest["stage"] == "export":  # a merge between two stages carries what was before it
+            return [*manifest.get("stages", []), *stages]
+        stages.insert(0, {name: manifest[name] for name in CARD_FACTS if name in manifest})
+        earlier = manifest.get("config", {}).get("model") or manifest.get("base")
         here = Path(earlier) if earlier else None
     return stages
+
+
+def _first_base(stages: Sequence[Mapping[str, Any]], base: str) -> str:
+    """Return the base that the first of the stages began with."""
+    return str(next((stage["base"] for stage in stages if stage.get("base")), base))

@@ -101,4 +101,17 @@ def run(config: Config) -> Path:
     held_out = load_rows(config.rows, "valid", tokenizer)
     units = {language: entry["unit"] for language, entry in facts["data"].items()}
     tokenizer_folder = Path(manifest["tokenizer"])
-    return train_and_save("pretrain", config, model, tokenizer, tokenizer_folder, row_sets, shares, facts, held_out, units, num_base_ids)
+    return train_and_save(
+        "pretrain",
+        config,
+        model,
+        tokenizer,
+        tokenizer_folder,
+        row_sets,
+        shares,
+        facts,
+        held_out,
+        units,
+        num_base_ids,
+        config.base is not None,
+    )

@@ -22,6 +22,7 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, LlamaGeneError
 from llama_gene.models.settings import Architecture
 from llama_gene.recipes import corpus, evaluate, export, instruct, pack, pretrain, sft, vocab
+from llama_gene.recipes.train_stage import plan
 from llama_gene.sequences.alphabet import get_alphabet
 from llama_gene.sequences.sources import ENGLISH
 from llama_gene.training.settings import TrainSettings
@@ -91,6 +92,7 @@ def run(config: Config) -> Path:
         raise ConfigError(
             "base and base_from_scratch are " + ("both unset" if config.base is None else "both given"), "exactly one of them"
         )
+    _check_stages(config)
     root = config.output_dir.resolve()
     if root.is_dir() and any(root.iterdir()) and not any((root / name).exists() for name in (STATE_NAME, SIMULATED_NAME)):
         raise InputError(
@@ -102,6 +104,22 @@ def run(config: Config) -> Path:
         load_tokenizer(config.base)  # a base that cannot be had is said before the hours that the corpus may take
     _Walk(config, root).walk()
     return config.output_dir
+
+
+def _check_stages(config: Config) -> None:
+    """Raise ConfigError, before days of work, for trainings that cannot be walked through."""
+    stages = config.pretrain_stages
+    for name, stage in (
+        *((f"pretrain_stages[{number}]", stage) for number, stage in enumerate(stages)),
+        *((key, getattr(config, key)) for key in ("pretrain", "sft")),
+    ):
+        if stage.dry_run or stage.preview:
+            raise ConfigError(f"{name} has dry_run or preview set", "neither, in a run", f"Look at one stage alone: llama-gene {name[:8]}")
+    if stages and config.pretrain != pretrain.Config():
+        raise ConfigError("pretrain and pretrain_stages are both given", "one of the two", "Move pretrain into the list")
+    for number, stage in enumerate(stages[1:], 1):
+        if stage.lora.rows == "new":
+            raise ConfigError(f"pretrain_stages[{number}].lora.rows is 'new'", "all: the first stage has grown the vocabulary", "Use all")
 
 
 def fill_vocab(config: vocab.Config, corpus_dir: Path) -> None:
@@ -202,7 +220,7 @@ class _Walk:
             stage.base, stage.rows = base, root / "3_rows"
             self.stage(f"pretrain{suffix}", stage, root / f"{place}pretrained", None, after=after)
             merged = root / f"{place}model"
-            merge = export.Config(model=root / f"{place}pretrained", dtype=self.config.export.dtype)
+            merge = export.Config(model=root / f"{place}pretrained")
             self.stage(f"merge{suffix}", merge, merged, export.run, after=[f"pretrain{suffix}"])
             base, after = str(merged), ["pack", f"merge{suffix}"]
         return merged
@@ -229,8 +247,11 @@ class _Walk:
         if run_here is not None:
             run_here(config)
         else:
-            config.train.restart = self.started.get(name) != self.keys[name]  # checkpoints of another key are of no use
-            self.started[name] = self.keys[name]
+            weights = {key: value for key, value in vars(config).items() if key != "train"}
+            earlier = [self.keys.get(stage) for stage in after]
+            key = runtime.fingerprint([name, weights, plan(config.train), earlier])  # how often to log or look changes no weight
+            config.train.restart = self.started.get(name) != key  # checkpoints of another key are of no use
+            self.started[name] = key
             self._remember()
             self._launch("sft" if name == "sft" else "pretrain", config, folder.with_name(folder.name + ".yaml"))
         self.seconds[name] = time.monotonic() - clock
@@ -264,8 +285,10 @@ class _Walk:
         if sys.platform != "linux" and config.train.deepspeed is not None:
             runtime.get_logger().info("no DeepSpeed on %s: one process", sys.platform)
             processes, config.train.deepspeed = 1, None
+        restart, config.train.restart = config.train.restart, False  # the file may be started again by hand
         runtime.write_text(path, yaml.safe_dump(runtime.plain(config), sort_keys=False))
         command = [sys.executable, "-m", "llama_gene.cli", stage, "--config", str(path)]
+        command += ["--train.restart", "true"] if restart else []
         if processes > 1:
             launcher = ["-m", "deepspeed.launcher.runner", "--log_level", "warning", "--num_gpus", str(processes)]
             launcher += ["--master_port", str(runtime.free_port()), "--module"]

@@ -7,7 +7,7 @@ Examples are packed into rows without waste; attention does not cross from one e
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +70,10 @@ def run(config: Config) -> Path:
     is_adapter = (Path(config.model) / ADAPTER_CONFIG).is_file()
     if is_adapter and config.full:
         raise ConfigError("full is set and the model is an adapter", "a whole model", "Export the adapter first (llama-gene export)")
-    check_launch(config.train, None if config.full else config.lora)
+    lora = config.lora
+    if is_adapter:  # its own settings count; it may go on under ZeRO-3 with new rows only, which are there already
+        lora = replace(lora, quantize=runtime.read_manifest(Path(config.model)).get("quantize", "none"), rows="all")
+    check_launch(config.train, None if config.full else lora)
     precision = "float32" if config.full else _frozen_precision(config, is_adapter)
     quantize = "none" if config.full else config.lora.quantize
     model, tokenizer = load_model(config.model, precision, trainable=True, quantize=quantize, attention=kernel(config.train))

@@ -6,6 +6,7 @@ Which number of processes may go on is `claim_folder`'s to say.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -33,11 +34,12 @@ def train_and_save(
     held_out: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | None = None,
     num_base_ids: int | None = None,
+    was_trained: bool = True,
 ) -> Path:
     """Train, then write weights, tokenizer, manifest and loss figure whole; shared by `pretrain` and `sft`. `shares` count rows.
 
     `held_out` are the row sets that the looks read, `units` what a byte of their languages is, `num_base_ids` the ids before a vocabulary
-    grew. With `config.preview` rows are printed and
+    grew; a model that `was_trained` has languages to forget. With `config.preview` rows are printed and
     with `config.dry_run` two steps are taken, and nothing is written. Under a launcher every process runs this.
     """
     from llama_gene.models.adapters import base_weights, trainable_share
@@ -62,7 +64,7 @@ def train_and_save(
     if config.dry_run:
         _dry_run(model, row_sets, shares, pad_id, config.train)
         return output_dir
-    watched = _held_out(config, tokenizer, held_out or {}, units or {}, was_trained="base" in facts or stage == "sft")
+    watched = _held_out(config, tokenizer, held_out or {}, units or {}, was_trained)
     watched = replace(watched, num_base_ids=num_base_ids)
     work_dir = output_dir.with_name(output_dir.name + ".work")
     result, saved = train(model, row_sets, shares, pad_id, config.train, work_dir, identity, watched)
@@ -93,9 +95,9 @@ def _write(
     for path in saved.iterdir():
         # PEFT's own model card says nothing that our manifest does not.
         if path.name not in ("training_args.bin", "README.md"):
-            shutil.move(str(path), folder / path.name)
+            link_file(path, folder / path.name)  # what was trained stays in the working folder until all is written
     if (saved.parent / "runs").is_dir():  # TensorBoard's events
-        shutil.move(str(saved.parent / "runs"), folder / "runs")
+        shutil.copytree(saved.parent / "runs", folder / "runs")
     copy_tokenizer(tokenizer, tokenizer_folder, folder, facts.get("template", "alpaca"))
     runtime.write_json(folder / HISTORY_NAME, result.history)
     plot_loss(result.history, folder / "loss.png", result.looks)
@@ -114,6 +116,14 @@ def _write(
         final_loss=result.history[-1]["loss"] if result.history else None,
         held_out=result.looks,
     )
+
+
+def link_file(path: Path, place: Path) -> None:
+    """Put a file at another place as well, without a second copy of its bytes where the file system can."""
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copyfile(path, place)
 
 
 def check_launch(train: TrainSettings, lora: LoraSettings | None) -> None:
@@ -154,7 +164,7 @@ def _dry_run(model: Any, row_sets: Mapping[str, Any], shares: Mapping[str, float
     calculated = consumers(model, settings, max(int(row_tokens(rows).max()) for name, rows in row_sets.items() if shares.get(name)))
     once = replace(settings, steps=DRY_STEPS, save_steps=0, report_to=[], logging_steps=1)
     with tempfile.TemporaryDirectory() as folder:
-        result, _ = train(model, row_sets, shares, pad_id, once, Path(folder), "dry run")
+        result, _ = train(model, row_sets, shares, pad_id, once, Path(folder), "dry run", save=False)
     seconds = result.tokens / DRY_STEPS / result.speeds[-1]  # of the second step: the first one also pays for what is made once
     if runtime.rank() == 0:
         print(f"dry run: {DRY_STEPS} steps of {rows_a_step} rows, {runtime.world_size()} processes; nothing was written")
@@ -182,9 +192,12 @@ def _print_rows(tokenizer: Any, row_sets: Mapping[str, Any], shares: Mapping[str
     """Print the first rows that the run will read."""
     from llama_gene.data.mixing import mixture_index
     from llama_gene.data.preview import show_row
+    from llama_gene.training.trainer import plan_steps, rows_an_epoch
 
-    index = mixture_index({name: len(rows) for name, rows in row_sets.items()}, shares, config.preview, config.train.seed)
-    for place, (name, number) in enumerate(index):
+    num_rows = {name: len(rows) for name, rows in row_sets.items()}
+    steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), config.train, runtime.world_size())
+    index = mixture_index(num_rows, shares, steps * rows_a_step, config.train.seed)
+    for place, (name, number) in enumerate(index[: config.preview]):
         if runtime.rank() == 0:
             print(f"== row {place}: {name}, number {number}\n{show_row(tokenizer, row_sets[name][number])}")
 

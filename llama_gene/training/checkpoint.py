@@ -99,7 +99,10 @@ def _newest_whole(folder: Path) -> Path | None:
 
 def _by_step(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, first step first (by number: checkpoint-10 comes after checkpoint-9)."""
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    found = [
+        path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()
+    ]  # a user's copy is left alone
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def _seal_or_delete(folder: Path, step: int, shapes: Mapping[str, tuple[int, ...]], keep: int, best: str | None) -> str | None:

@@ -50,6 +50,12 @@ def _check_kernels(settings: TrainSettings) -> None:
         raise MachineError(f"train.attention is {wanted} and there is no GPU", "a CUDA device", "Use attention auto")
     if wanted == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         raise MachineError("train.attention is flash_attention_2 and flash-attn is not installed", "the package flash-attn", "Use auto")
+    if wanted == "flash_attention_2" and settings.batch_size > 1:  # transformers looks for packed documents in single rows only
+        raise ConfigError(
+            f"train.attention is flash_attention_2 with batch_size {settings.batch_size}, where packed documents would see each other",
+            "batch_size 1",
+            f"Use batch_size 1 and accumulation {settings.accumulation * settings.batch_size}, or attention auto",
+        )
     if wanted == "flash_attention_2" and settings.precision == "fp32":
         raise ConfigError("train.attention is flash_attention_2 and precision fp32", "bf16 or fp16", "Use precision bf16")
 
@@ -90,6 +96,12 @@ def _check_deepspeed(settings: TrainSettings) -> None:
         raise MissingFileError(settings.deepspeed, "a DeepSpeed JSON", "See ds_configs/")
     if importlib.util.find_spec("deepspeed") is None:
         raise MachineError("DeepSpeed is not installed", "Linux with the deepspeed package", "Unset train.deepspeed and use one process")
+    if runtime.read_json(settings.deepspeed).get("optimizer") and (settings.loraplus_ratio or settings.optimizer != "adamw"):
+        raise ConfigError(
+            f"{settings.deepspeed} has an optimizer of its own, for which train.optimizer and loraplus_ratio do nothing",
+            "one of the two",
+            "Take the JSON's optimizer section out",
+        )
     needs_compiler = runtime.world_size() > 1 or zero_stage(settings)[1]
     if not torch.cuda.is_available() and needs_compiler and shutil.which("c++") is None and shutil.which("g++") is None:
         raise MachineError("no C++ compiler is found", "g++, which DeepSpeed's CPU ops need", "Install g++ (Debian: apt-get install g++)")

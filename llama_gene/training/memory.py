@@ -37,6 +37,7 @@ def consumers(model: Any, settings: TrainSettings, row_length: int) -> dict[str,
     block = int(tokens * (36.5 * width + 10 * feed_forward + 4 * key_width + 152)) * number // 2
     stored = layers * tokens * width * number + block if settings.gradient_checkpointing else layers * block
     masters = 4 if stage and in_16_bits else 0
+    # transformers keeps embeddings in 32 bits under the 8-bit optimizers; they are counted as the rest
     states = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2}[settings.optimizer]
     weight = (2 if stage and in_16_bits else 4) * trained
     found = {
@@ -55,14 +56,14 @@ def zero_stage(settings: TrainSettings) -> tuple[int, bool]:
     if settings.deepspeed is None or not settings.deepspeed.is_file():
         return 0, False
     zero = runtime.read_json(settings.deepspeed).get("zero_optimization", {})
-    return int(zero.get("stage", 0)), zero.get("offload_optimizer", {}).get("device", "none") != "none"
+    return int(zero.get("stage", 0)), (zero.get("offload_optimizer") or {}).get("device", "none") != "none"
 
 
 def smaller(settings: TrainSettings) -> str:
     """Return the next config that takes less memory and makes the same step."""
     stage, offloaded = zero_stage(settings)
     if settings.batch_size > 1:
-        half = settings.batch_size // 2
+        half = next(size for size in range(settings.batch_size // 2, 0, -1) if settings.batch_size % size == 0)
         return f"train.batch_size {half} and train.accumulation {settings.accumulation * settings.batch_size // half} (the same step)"
     if not settings.gradient_checkpointing:
         return "train.gradient_checkpointing true"
@@ -78,7 +79,8 @@ def smaller(settings: TrainSettings) -> str:
 def out_of_memory(error: BaseException, model: Any, settings: TrainSettings, row_length: int) -> MachineError | None:
     """Return the one line for an error that says that memory ran out, None for any other error."""
     text = str(error)
-    if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in text and not isinstance(error, MemoryError):
+    known = any(sign in text for sign in ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"))
+    if type(error).__name__ != "OutOfMemoryError" and not known and not isinstance(error, MemoryError):
         return None
     largest = ", ".join(f"{name} {size / 1e9:.2g} GB" for name, size in list(consumers(model, settings, row_length).items())[:5])
     return MachineError(

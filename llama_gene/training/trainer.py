@@ -178,10 +178,12 @@ def train(
     work_dir: Path,
     key: str,
     held_out: HeldOut | None = None,
+    save: bool = True,
 ) -> tuple[TrainResult, Path]:
     """Train `model` in place; return the result and the folder with the saved weights (on every rank).
 
-    `work_dir` holds checkpoints while training; `key` names config and rows, and a working folder of another key is refused.
+    Without `save` the weights are not written. `work_dir` holds checkpoints while training; `key` names config and rows, and a working
+    folder of another key is refused.
     Raises ConfigError, MachineError (no GPU for fp16, no compiler for DeepSpeed, no memory left), LlamaGeneError (the loss is not finite
     or does not move, a language is forgotten).
     """
@@ -198,7 +200,9 @@ def train(
     longest = int(tokens.max())
     meter = Meter(model, tokens.reshape(steps, rows_a_step).sum(axis=1).cumsum(), longest)
     try:
-        fitted = fit(model, rows, collator, steps, settings, work_dir, key, callbacks=callbacks, meter=meter, compute_loss_func=loss)
+        fitted = fit(
+            model, rows, collator, steps, settings, work_dir, key, callbacks=callbacks, meter=meter, save=save, compute_loss_func=loss
+        )
     except (RuntimeError, MemoryError) as error:
         advice = out_of_memory(error, model, settings, longest)
         if advice is None:
@@ -240,6 +244,7 @@ def fit(
     changes: Mapping[str, Any] | None = None,
     callbacks: Sequence[Any] = (),
     meter: Meter | None = None,
+    save: bool = True,
     **parts: Any,
 ) -> Fitted:
     """Run the Trainer over `rows` in their order, resumed where it stopped, and save the weights; packed rows and classifiers alike.
@@ -311,10 +316,11 @@ def fit(
     stop.raise_if_stopped()
     model.config.use_cache = use_cache  # the Trainer switches it off, which does not belong into a saved config
     final = work_dir / "final"
-    with one_line_for_full_disk(final):
-        trainer.save_model(str(final))
-    trainer.accelerator.wait_for_everyone()
-    check_weights(final, model)
+    if save:
+        with one_line_for_full_disk(final):
+            trainer.save_model(str(final))
+        trainer.accelerator.wait_for_everyone()
+        check_weights(final, model)
     return Fitted(
         folder=final,
         history=trainer.state.log_history,

@@ -31,6 +31,7 @@ from llama_gene.training.settings import WatchSettings
 
 PREFIX = "held_out/"
 BASE_PREFIX = "base/"
+MAX_LOGITS = 2**27  # at a time: all tokens of a row are targets, more than in a tuning step
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Watcher(TrainerCallback):
     def __init__(self, held_out: HeldOut, settings: WatchSettings, batch_size: int, collator: Any, loss: TargetLoss) -> None:
         self.held_out = held_out
         self.settings = settings
-        self.batch_size = batch_size
+        widest = max((len(row["input_ids"]) for rows in held_out.rows.values() for row in rows), default=1)
+        self.batch_size = max(1, min(batch_size, MAX_LOGITS // (widest * len(held_out.token_bytes))))
         self.collator = collator
         self.loss = loss
         self.trainer: Any = None  # set when there is one
@@ -79,18 +81,27 @@ class Watcher(TrainerCallback):
     def _log(self, state: Any) -> None:
         bits = {language: self._bits(rows) for language, rows in self.held_out.rows.items()}
         logged = {PREFIX + language: value for language, value in bits.items()}
-        if state.global_step == 0:
+        if not looks(state.log_history):
+            logged["watch_tokens"] = self.settings.tokens
             known = {language: rows for language, rows in self.held_out.rows.items() if language in self.held_out.guarded}
             logged |= {BASE_PREFIX + language: self._bits(rows, self.held_out.num_base_ids) for language, rows in known.items()}
         self.trainer.log(logged)
         first = looks(state.log_history)[0]
         said = ", ".join(f"{language} {value:.3f} bits per {self.held_out.units[language]}" for language, value in bits.items())
         runtime.get_logger().info("step %s, held out: %s", f"{state.global_step:,}", said)
-        for language in self.held_out.guarded:
-            if state.global_step and language in bits:
-                self._guard(
-                    language, first[BASE_PREFIX + language], bits[language], state.global_step, state.global_step >= state.max_steps
-                )
+        guarded = [language for language in self.held_out.guarded if state.global_step and language in bits]
+        for language in guarded:
+            if self._is_comparable(state.log_history, language):
+                is_last = state.global_step >= state.max_steps
+                self._guard(language, first[BASE_PREFIX + language], bits[language], state.global_step, is_last)
+
+    def _is_comparable(self, history: Sequence[Mapping[str, Any]], language: str) -> bool:
+        """Tell whether the first look read the same rows of a language as this one: the settings may have changed at a resume."""
+        first = next(entry for entry in history if any(name.startswith(PREFIX) for name in entry))
+        same = first.get("watch_tokens") == self.settings.tokens and BASE_PREFIX + language in first and first["step"] == 0
+        if not same and runtime.rank() == 0:
+            runtime.get_logger().warning("the look before training did not read %s as this one does: nothing guards it", language)
+        return bool(same)
 
     def _guard(self, language: str, before: float, now: float, step: int, is_last: bool) -> None:
         """Warn or stop where a language that the base knew is being forgotten; what is trained to the end is written."""
@@ -99,12 +110,12 @@ class Watcher(TrainerCallback):
         advice = f"Raise the share of {language} (shares, or replay_shares), or lower train.learning_rate; train.watch sets the limits"
         if self.settings.stop and rise > self.settings.stop and not is_last:
             raise LlamaGeneError(found, f"at most {100 * self.settings.stop:g} %", f"{advice}. The last whole checkpoint is kept")
-        if rise > self.settings.warn:
+        if rise > self.settings.warn and runtime.rank() == 0:
             runtime.get_logger().warning("%s (warning at %g %%). %s", found, 100 * self.settings.warn, advice)
 
     @torch.no_grad()
     def _bits(self, rows: Sequence[Mapping[str, Any]], num_ids: int | None = None) -> float:
-        """Return the bits per byte of text of the target tokens of `rows`, all processes together; `num_ids`: of, and among, the ids below."""
+        """Return the bits per byte of text of the target tokens of `rows`, all processes together; `num_ids`: of, and among, ids below."""
         model, device = self.trainer.model_wrapped, self.trainer.args.device
         rank, world = runtime.rank(), runtime.world_size()
         sums = torch.zeros(2, dtype=torch.float64, device=device)  # bits, bytes
