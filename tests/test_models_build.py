@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from llama_gene.errors import ConfigError, InputError, MachineError, MissingFileError
-from llama_gene.models.build import load_base, new_model
+from llama_gene.models.build import frozen_precision, load_base, new_model
 from llama_gene.models.settings import Architecture, Precision
 from tests.fixtures.tiny_tokenizers import sentencepiece_like, tiktoken_like
 from tests.tiny_models import save_model, tiny_llama, tiny_tokenizer
@@ -100,3 +101,16 @@ def test_a_hub_model_out_of_reach_is_one_line_with_what_to_do(monkeypatch: pytes
         and "\n" not in message
     )
     assert all(word in message for word in ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "huggyllama/llama-7b"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "training", "expected"),
+    [
+        (torch.float32, "bf16", "float32"), (torch.bfloat16, "bf16", "bfloat16"), (torch.float16, "bf16", "bfloat16"),
+        (torch.float16, "fp16", "float16"), (torch.bfloat16, "fp32", "float32"),
+    ],
+)  # fmt: skip
+def test_frozen_weights_are_not_widened_for_16_bit_training(tmp_path: Path, stored: Any, training: Any, expected: str) -> None:
+    save_model(tiny_llama().to(stored), tiny_tokenizer(), tmp_path / "base")
+    assert frozen_precision(str(tmp_path / "base"), training) == expected
+    assert frozen_precision("meta-llama/Llama-2-7b-hf", "bf16") == "bfloat16"
