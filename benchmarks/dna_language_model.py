@@ -54,6 +54,7 @@ from llama_gene.recipes import corpus, pack, pretrain, vocab
 from llama_gene.sequences.letters import LetterPolicy
 from llama_gene.tokenization.tokenizer import load_tokenizer
 from llama_gene.training.settings import TrainSettings
+from llama_gene.web.figures import write_figure
 
 TRAINING = [
     "genomes/bacteria/escherichia_coli_K12_MG1655.fna.gz",  # its GenBank record is the same genome
@@ -438,8 +439,7 @@ def draw(markov: dict[str, Any], models: dict[int, dict[str, Any]], path: Path) 
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("bits per base (held out)")
     figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=6, frameon=False)
-    with runtime.whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
+    write_figure(figure, path)
 
 
 def ask() -> Any:

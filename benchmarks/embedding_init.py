@@ -40,6 +40,7 @@ from llama_gene.models.settings import Architecture, EmbeddingInit, LoraSettings
 from llama_gene.recipes import corpus, pack, pretrain, vocab
 from llama_gene.tokenization.tokenizer import load_tokenizer
 from llama_gene.training.settings import TrainSettings
+from llama_gene.web.figures import write_figure
 
 STARTS: tuple[EmbeddingInit, ...] = get_args(EmbeddingInit)
 ENGLISH = ["english/openstax_biology.jsonl.xz", "english/openstax_anatomy_physiology.jsonl.xz"]
@@ -166,8 +167,7 @@ def draw(runs: dict[EmbeddingInit, list[Measured]], path: Path) -> None:
     axes.set_title(f"start of new embedding rows, {len(measured)} seeds", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    with runtime.whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
+    write_figure(figure, path)
 
 
 def ask() -> Any:

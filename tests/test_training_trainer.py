@@ -23,7 +23,7 @@ from llama_gene.training.settings import TrainSettings
 from llama_gene.training.trainer import IndexedRows, RowCollator, plan_steps, rows_an_epoch, train
 from tests import two_processes as jobs
 from tests.conftest import TwoProcesses, tiny_training
-from tests.tiny_models import tiny_gpt2, tiny_llama
+from tests.tiny_models import nats_alone, tiny_gpt2, tiny_llama
 
 FAMILIES = {"llama": tiny_llama, "gpt2": tiny_gpt2}
 DOCUMENTS = [[0, *(3 + (7 * n + k) % 200 for k in range(length)), 1] for n, length in enumerate((20, 13, 1, 27, 40, 9, 18))]
@@ -92,19 +92,10 @@ def test_law_08_the_loss_of_packed_rows_is_that_of_the_documents_alone(tmp_path:
     model.set_attn_implementation(attention)
     rows = list(pack_documents(DOCUMENTS, 48))
     assert [row["lengths"] for row in rows][:2] == [[22, 15, 3, 8], [21, 27]]
-    total, num = 0.0, 0
-    with torch.no_grad():
-        for row in rows:
-            start = 0
-            for length in row["lengths"]:
-                ids = torch.tensor([row["input_ids"][start : start + length]])
-                start += length
-                if length > 1:
-                    total += float(cross_entropy(model(input_ids=ids).logits[0, :-1], ids[0, 1:], reduction="sum"))
-                    num += length - 1
+    total, predicted = nats_alone(model, rows)
     settings = tiny_training(1, batch_size=len(rows))
     result, _ = train(model, {"all": rows}, {"all": 1.0}, 2, settings, tmp_path / "work", "key")
-    assert result.history[0]["loss"] == pytest.approx(total / num, abs=2e-5)
+    assert result.history[0]["loss"] == pytest.approx(total / len(predicted), abs=2e-5)
     assert result.tokens == sum(map(len, DOCUMENTS))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch.nn.functional import cross_entropy
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -63,6 +65,21 @@ def tiny_mistral(vocab_size: int = VOCAB_SIZE, window: int = 8, seed: int = 0) -
         sliding_window=window, bos_token_id=0, eos_token_id=1, initializer_range=0.2,
     )  # fmt: skip
     return MistralForCausalLM(config).eval()
+
+
+def nats_alone(model: PreTrainedModel, rows: Sequence[Mapping[str, list[int]]]) -> tuple[float, list[int]]:
+    """Return the nats of the documents of packed rows, each read by itself, and the ids that were predicted."""
+    nats, predicted = 0.0, []
+    for row in rows:
+        start = 0
+        for length in row["lengths"]:
+            ids = torch.tensor([row["input_ids"][start : start + length]])
+            start += length
+            if length > 1:
+                with torch.no_grad():
+                    nats += float(cross_entropy(model(input_ids=ids).logits[0, :-1], ids[0, 1:], reduction="sum"))
+                predicted += ids[0, 1:].tolist()
+    return nats, predicted
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:

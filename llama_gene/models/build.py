@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MachineError, MissingFileError
 from llama_gene.models.settings import Architecture, Precision, Quantize
 
@@ -85,7 +86,7 @@ def load_base(
     if quantize != "none":
         options["quantization_config"] = _quantization(quantize, precision)
         if torch.cuda.is_available():  # packed weights cannot be moved between GPUs afterwards
-            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+            options["device_map"] = {"": runtime.local_rank()}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, **options)
     except ImportError as error:  # flash-attn, bitsandbytes

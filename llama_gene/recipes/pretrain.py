@@ -98,7 +98,7 @@ def run(config: Config) -> Path:
     limit = getattr(model.config, "max_position_embeddings", None) or manifest["row_length"]
     if manifest["row_length"] > limit:
         raise ConfigError(f"rows of {manifest['row_length']} tokens", f"at most {limit}, the model's longest input", "Pack shorter rows")
-    held_out = load_rows(config.rows, "valid", tokenizer)
+    held_out = load_rows(config.rows, "valid")  # of the vocabulary of the training rows
     units = {language: entry["unit"] for language, entry in facts["data"].items()}
     tokenizer_folder = Path(manifest["tokenizer"])
     return train_and_save(

@@ -124,7 +124,7 @@ def run(config: Config) -> Path:
         mean_tokens |= mean_sizes(config.replay, "train", "tokens")
         replayed = runtime.read_manifest(config.replay, "pack")
         facts["rows"] = replayed["key"]
-        held_out = load_rows(config.replay, "valid", tokenizer)
+        held_out = load_rows(config.replay, "valid")
         units = {language: entry["unit"] for language, entry in replayed.get("data", {}).items()}
     shares = {**config.replay_shares, INSTRUCTIONS: 1 - sum(config.replay_shares.values())}
     if shares[INSTRUCTIONS] <= 0:

@@ -12,11 +12,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_gene import runtime
 from llama_gene.models.settings import LoraSettings
 from llama_gene.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from llama_gene.training.watch import HeldOut
 
 HISTORY_NAME = "training.json"
 DRY_STEPS = 2
@@ -43,7 +46,7 @@ def train_and_save(
     with `config.dry_run` two steps are taken, and nothing is written. Under a launcher every process runs this.
     """
     from llama_gene.models.adapters import base_weights, trainable_share
-    from llama_gene.training.trainer import plan_steps, rows_an_epoch, train
+    from llama_gene.training.trainer import train
 
     log = runtime.get_logger()
     output_dir: Path = config.output_dir
@@ -56,21 +59,16 @@ def train_and_save(
     weights = [base_weights(str(settings[name])) for name in ("base", "model") if settings.get(name)]
     rows = {name: rows_stamp(row_sets[name]) for name in row_sets if shares.get(name)}
     identity = runtime.fingerprint([facts, settings, plan(config.train), weights, rows])
-    steps, rows_a_step = plan_steps(
-        rows_an_epoch({name: len(row_sets[name]) for name in row_sets}, shares), config.train, runtime.world_size()
-    )
-    log.info("%s: %s steps of %s rows, %s processes", stage, f"{steps:,}", f"{rows_a_step:,}", runtime.world_size())
+    if "base" in facts:
+        facts["base_weights"] = base_weights(facts["base"])
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if config.dry_run:
         _dry_run(model, row_sets, shares, pad_id, config.train)
         return output_dir
-    watched = _held_out(config, tokenizer, held_out or {}, units or {}, was_trained)
-    watched = replace(watched, num_base_ids=num_base_ids)
+    watched = _held_out(config, tokenizer, held_out or {}, units or {}, num_base_ids, was_trained)
     work_dir = output_dir.with_name(output_dir.name + ".work")
     result, saved = train(model, row_sets, shares, pad_id, config.train, work_dir, identity, watched)
     if runtime.rank() == 0:
-        if "base" in facts:
-            facts["base_weights"] = base_weights(facts["base"])
         with runtime.whole_dir(output_dir) as folder:
             _write(folder, stage, config, tokenizer, tokenizer_folder, facts, result, saved, (trainable, total))
         shutil.rmtree(work_dir)
@@ -139,8 +137,10 @@ def kernel(train: TrainSettings) -> str | None:
     return None if train.attention == "auto" else train.attention
 
 
-def _held_out(config: Any, tokenizer: Any, row_sets: Mapping[str, Any], units: Mapping[str, str], was_trained: bool) -> Any:
-    """Return what the looks read; a model from scratch has nothing to forget."""
+def _held_out(
+    config: Any, tokenizer: Any, row_sets: Mapping[str, Any], units: Mapping[str, str], num_base_ids: int | None, was_trained: bool
+) -> HeldOut | None:
+    """Return what the looks read, None where there is nothing to read; a model from scratch has nothing to forget."""
     from llama_gene.data.rows import held_out_rows
     from llama_gene.tokenization.tokenizer import token_bytes
     from llama_gene.training.watch import HeldOut
@@ -150,17 +150,18 @@ def _held_out(config: Any, tokenizer: Any, row_sets: Mapping[str, Any], units: M
     guarded = [language for language in watch.guard if language in rows] if was_trained else []
     if was_trained and watch.tokens and not guarded and watch.guard:
         runtime.get_logger().info("no held-out rows of %s: nothing guards against forgetting", ", ".join(watch.guard))
-    return HeldOut(rows, token_bytes(tokenizer), {language: units.get(language, "byte") for language in rows}, guarded)
+    if not rows:
+        return None
+    return HeldOut(rows, token_bytes(tokenizer), {language: units.get(language, "byte") for language in rows}, guarded, num_base_ids)
 
 
 def _dry_run(model: Any, row_sets: Mapping[str, Any], shares: Mapping[str, float], pad_id: int, settings: TrainSettings) -> None:
     """Take two steps in a folder that is thrown away; print what the whole run will need."""
     from llama_gene.data.rows import row_tokens
     from llama_gene.training.memory import consumers
-    from llama_gene.training.trainer import plan_steps, rows_an_epoch, train
+    from llama_gene.training.trainer import plan_run, train
 
-    num_rows = {name: len(rows) for name, rows in row_sets.items()}
-    steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), settings, runtime.world_size())
+    steps, rows_a_step, _ = plan_run(row_sets, shares, settings)
     calculated = consumers(model, settings, max(int(row_tokens(rows).max()) for name, rows in row_sets.items() if shares.get(name)))
     once = replace(settings, steps=DRY_STEPS, save_steps=0, report_to=[], logging_steps=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -190,13 +191,10 @@ def _duration(seconds: float) -> str:
 
 def _print_rows(tokenizer: Any, row_sets: Mapping[str, Any], shares: Mapping[str, float], config: Any) -> None:
     """Print the first rows that the run will read."""
-    from llama_gene.data.mixing import mixture_index
     from llama_gene.data.preview import show_row
-    from llama_gene.training.trainer import plan_steps, rows_an_epoch
+    from llama_gene.training.trainer import plan_run
 
-    num_rows = {name: len(rows) for name, rows in row_sets.items()}
-    steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), config.train, runtime.world_size())
-    index = mixture_index(num_rows, shares, steps * rows_a_step, config.train.seed)
+    _, _, index = plan_run(row_sets, shares, config.train)
     for place, (name, number) in enumerate(index[: config.preview]):
         if runtime.rank() == 0:
             print(f"== row {place}: {name}, number {number}\n{show_row(tokenizer, row_sets[name][number])}")

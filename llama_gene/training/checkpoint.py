@@ -50,7 +50,7 @@ class MarkWhole(TrainerCallback):
 
         Raises LlamaGeneError at the second in a row, or when the best checkpoint (a classifier's) is not whole.
         """
-        if _is_distributed():
+        if is_distributed():
             torch.distributed.barrier()  # the others may still be writing their random states
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None  # its weights are wanted at the end
@@ -99,9 +99,8 @@ def _newest_whole(folder: Path) -> Path | None:
 
 def _by_step(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, first step first (by number: checkpoint-10 comes after checkpoint-9)."""
-    found = [
-        path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()
-    ]  # a user's copy is left alone
+    # a user's copy, checkpoint-5-backup, is left alone
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
@@ -335,7 +334,8 @@ def _compare(folder: Path, found: Any, key: str, launch: Launch | None) -> None:
     runtime.get_logger().warning(message, launch.processes, before.processes)
 
 
-def _is_distributed() -> bool:
+def is_distributed() -> bool:
+    """Tell whether there are other processes to agree with."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
@@ -347,7 +347,7 @@ def _of_first_rank(make: Callable[[], Value]) -> Value:
             outcome = [make()]
         except LlamaGeneError as error:
             outcome = [error]
-    if _is_distributed():
+    if is_distributed():
         torch.distributed.broadcast_object_list(outcome, src=0)
     if isinstance(outcome[0], LlamaGeneError):
         raise outcome[0]

@@ -26,8 +26,7 @@ def check_machine(settings: TrainSettings) -> None:
 
 def _check_devices(settings: TrainSettings) -> None:
     has_gpu = torch.cuda.is_available()
-    # torchrun sets the first, DeepSpeed's launcher the second
-    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or runtime.world_size())
+    here = runtime.local_world_size()
     if not has_gpu and here > runtime.num_cores():
         runtime.get_logger().warning("%s processes on %s cores: they will wait for each other", here, runtime.num_cores())
     if has_gpu and here > torch.cuda.device_count():

@@ -17,7 +17,7 @@ import torch
 from transformers import TrainerCallback
 
 from llama_gene.errors import LlamaGeneError
-from llama_gene.training.checkpoint import WHOLE
+from llama_gene.training.checkpoint import WHOLE, is_distributed
 
 
 class StoppedEarly(LlamaGeneError):
@@ -74,7 +74,7 @@ class StopOnSigterm(TrainerCallback):
     def raise_if_stopped(self) -> None:
         """Raise StoppedEarly, on every rank, when training was stopped before its last step: no final output must be written."""
         if self.stopped_at is not None:
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
+            if is_distributed():
                 # a process whose neighbour leaves first is aborted in gloo's threads: seen once, exit code -6 instead of 0
                 torch.distributed.barrier()
                 torch.distributed.destroy_process_group()
@@ -83,7 +83,7 @@ class StopOnSigterm(TrainerCallback):
 
 def _any_rank(asked: bool, device: torch.device) -> bool:
     """Return whether any process was asked to stop; alone, whether this one was."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not is_distributed():
         return asked
     note = torch.tensor([int(asked)], device=device)  # NCCL wants it on the GPU
     torch.distributed.all_reduce(note, op=torch.distributed.ReduceOp.MAX)

@@ -107,6 +107,7 @@ class RowTrainer(Trainer):
 
     meter: Meter | None = None
     loraplus_ratio = 0.0
+    optimizer: Any  # mypy cannot always see the Trainer's own
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Give B of each adapter its own learning rate where LoRA+ is asked for."""
@@ -158,6 +159,14 @@ def rows_an_epoch(num_rows: Mapping[str, int], shares: Mapping[str, float]) -> i
     return math.ceil(num_rows.get(largest, 0) * sum(shares.values()) / shares[largest] - 1e-9) if shares[largest] > 0 else 0
 
 
+def plan_run(row_sets: Mapping[str, Any], shares: Mapping[str, float], settings: TrainSettings) -> tuple[int, int, RowIndex]:
+    """Return (optimizer steps, rows a step, the rows in the order in which they are read). Raises ConfigError as its parts do."""
+    num_rows = {name: len(rows) for name, rows in row_sets.items()}
+    mixture_index(num_rows, shares, 0, settings.seed)  # a wrong share is said before it makes an epoch of no rows
+    steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), settings, runtime.world_size())
+    return steps, rows_a_step, mixture_index(num_rows, shares, steps * rows_a_step, settings.seed)
+
+
 def plan_steps(num_rows: int, settings: TrainSettings, processes: int) -> tuple[int, int]:
     """Return (optimizer steps, rows a step). Raises ConfigError for a setting that leaves nothing to do."""
     if settings.batch_size < 1 or settings.accumulation < 1:
@@ -187,10 +196,9 @@ def train(
     Raises ConfigError, MachineError (no GPU for fp16, no compiler for DeepSpeed, no memory left), LlamaGeneError (the loss is not finite
     or does not move, a language is forgotten).
     """
-    num_rows = {name: len(rows) for name, rows in row_sets.items()}
-    mixture_index(num_rows, shares, 0, settings.seed)  # a wrong share is said before it makes an epoch of no rows
-    steps, rows_a_step = plan_steps(rows_an_epoch(num_rows, shares), settings, runtime.world_size())
-    rows = IndexedRows(row_sets, mixture_index(num_rows, shares, steps * rows_a_step, settings.seed))
+    steps, rows_a_step, index = plan_run(row_sets, shares, settings)
+    rows = IndexedRows(row_sets, index)
+    runtime.get_logger().info("%s steps of %s rows, %s processes", f"{steps:,}", f"{rows_a_step:,}", runtime.world_size())
     tokens = rows.tokens()
     collator = RowCollator(pad_id)
     loss = TargetLoss(model)

@@ -36,7 +36,7 @@ def plot_results(results: Sequence[Mapping[str, Any]], path: Path, title: str = 
     axes.set_title(title, fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=4, frameon=False)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_loss(history: Sequence[Mapping[str, float]], path: Path, looks: Sequence[Mapping[str, float]] = ()) -> None:
@@ -62,7 +62,7 @@ def plot_loss(history: Sequence[Mapping[str, float]], path: Path, looks: Sequenc
     for axes in panels:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_lengths(histograms: Mapping[str, Mapping[str, Sequence[int]]], path: Path) -> None:
@@ -76,7 +76,7 @@ def plot_lengths(histograms: Mapping[str, Mapping[str, Sequence[int]]], path: Pa
         axes.set_ylabel("documents", fontsize=8)
         axes.grid(alpha=0.3)
     axes.set_xlabel("letters (bases, residues, characters)", fontsize=8)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def _new_figure(width: float, height: float) -> tuple[Any, Any]:
@@ -86,7 +86,7 @@ def _new_figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _write(figure: Any, path: Path) -> None:
+def write_figure(figure: Any, path: Path) -> None:
     """Write a PNG. Its bytes depend on the data only: no date, no version of the library inside (law 15)."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
