@@ -11,7 +11,10 @@ often its context was seen. Two choices of w: Witten and Bell's number of differ
 the tails of the training genomes, which were held out of training. Scored are the very same documents, a context never longer than what
 the document holds before the base. The LLaMA also pays for the end of each document, which is no base; the Markov models do not.
 
-    python benchmarks/dna_language_model.py --data DATA --work FOLDER [--pieces 64 1024 30080] [--minutes 45 45 15]
+    python benchmarks/dna_language_model.py --data DATA --work FOLDER [--candidates 64 256 1024] [--pieces 1024 30080] [--minutes 45 45 15]
+
+The size of the vocabulary is chosen on training genomes alone: each candidate is trained for `--trial_steps`, and the one with the fewest
+bits per base on the tails goes first; `--pieces` are shown beside it. The held-out species are read when all training has ended.
 
 Minutes are turned into steps by timing 20 steps in bf16 and in fp32; the faster is taken. `--steps` gives the numbers instead, in bf16, so
 that a table can be made again on a machine of another speed. What FOLDER holds already is not made again.
@@ -32,7 +35,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,7 @@ CUT = CutPolicy(min_fragment=1000, max_fragment=16_000, strands="both")
 TAILS = SplitPolicy(valid_fraction=0.01)  # ends of the training genomes, for settings of the Markov models
 BASE_SIZE = 265  # the smallest SentencePiece base: 3 specials, 256 bytes, five signs and one merge
 ROW_LENGTH = 1024
+TRIAL_ROWS = 2
 SHAPE = Architecture(width=256, layers=5, heads=4, max_length=ROW_LENGTH)
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.1
 LOGITS = 2**26  # places times vocabulary in a micro-batch
@@ -386,6 +390,20 @@ def species_bits(weights: Path, tokenizer_dir: Path, documents: dict[str, list[s
     return {**bits, **{f"{species} {what}": score[what] for species, score in scores.items() for what in ("letters", "tokens")}}
 
 
+def try_sizes(corpus_dir: Path, asked: Any) -> dict[int, float]:
+    """Return bits per base of the training genomes' tails for each candidate size, after a short training of its own."""
+    tails = spread_out([text for _, text in read_corpus(corpus_dir, "dna", "valid")], SAMPLES["sample"])
+    found: dict[int, float] = {}
+    for pieces in asked.candidates:
+        plan = Plan(pieces, TRIAL_ROWS, asked.work / f"{pieces}_pieces", steps=asked.trial_steps)
+        rows = make_rows(corpus_dir, plan)
+        trial = replace(plan, folder=plan.folder / "trial")
+        train(rows, trial)
+        score = once(trial.folder / "tails.json", partial(species_bits, trial.folder / "model", trial.folder / "model", {"tails": tails}))
+        found[pieces] = score["tails"]
+    return found
+
+
 # ---- tables and figure
 
 
@@ -448,17 +466,19 @@ def ask() -> Any:
     data = os.environ.get("LLAMA_GENE_DATA")
     parser.add_argument("--data", type=Path, default=data, required=data is None, help="data folder (LLAMA_GENE_DATA if unset)")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything made on the way; a second call goes on there")
-    parser.add_argument("--pieces", type=int, nargs="+", default=[64, 1024, 30080], help="DNA pieces of each model's vocabulary")
-    parser.add_argument("--minutes", type=float, nargs="+", default=[45, 45, 15], help="of training, one number for each of --pieces")
+    parser.add_argument("--candidates", type=int, nargs="+", default=[64, 256, 1024], help="DNA pieces of the vocabularies that are tried")
+    parser.add_argument("--trial_steps", type=int, default=150, help=f"steps of {TRIAL_ROWS} rows that each candidate is tried for")
+    parser.add_argument("--pieces", type=int, nargs="+", default=[1024, 30080], help="DNA pieces of the models beside the chosen one")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[45, 45, 15], help="of training: of the chosen one, then of --pieces")
     parser.add_argument("--steps", type=int, nargs="+", default=[], help="of each model, instead of --minutes")
-    parser.add_argument("--rows", type=int, nargs="+", default=[2, 4, 2], help=f"rows of {ROW_LENGTH:,} tokens a step of each model")
+    parser.add_argument("--rows", type=int, nargs="+", default=[2, 2, 2], help=f"rows of {ROW_LENGTH:,} tokens a step of each model")
     parser.add_argument("--sample_only", type=int, nargs="*", default=[30080], help="pieces of models scored on the small sample alone")
     parser.add_argument("--figure", type=Path, default=Path("dna_language_model.png"))
     asked = parser.parse_args()
     asked.minutes = [0.0] * len(asked.steps) if asked.steps else asked.minutes
     asked.steps = asked.steps or [0] * len(asked.minutes)
-    if not len(asked.pieces) == len(asked.minutes) == len(asked.rows):
-        parser.error("--pieces, --rows and --minutes (or --steps) need one number for each model")
+    if not len(asked.pieces) + 1 == len(asked.minutes) == len(asked.rows):
+        parser.error("--rows and --minutes (or --steps) need one number for the chosen size and one for each of --pieces")
     return asked
 
 
@@ -467,16 +487,21 @@ def main() -> None:
     asked = ask()
     runtime.set_library_switches()
     torch.set_num_threads(1)
-    models: dict[int, dict[str, Any]] = {}
+    trained: list[tuple[Plan, dict[str, Any]]] = []
     with contextlib.redirect_stdout(sys.stderr):
         corpus_dir = make_corpus(asked.data, asked.work)
-        for pieces, rows_a_step, minutes, steps in zip(asked.pieces, asked.rows, asked.minutes, asked.steps, strict=True):
+        tried = try_sizes(corpus_dir, asked)
+        sizes = [min(tried, key=lambda pieces: tried[pieces]), *asked.pieces]
+        for pieces, rows_a_step, minutes, steps in zip(sizes, asked.rows, asked.minutes, asked.steps, strict=True):
             plan = Plan(pieces, rows_a_step, asked.work / f"{pieces}_pieces", minutes, steps, pieces not in asked.sample_only)
-            facts = train(make_rows(corpus_dir, plan), plan)
-            models[pieces] = {"facts": facts, **measure_model(corpus_dir, plan, facts)}
+            if pieces not in [earlier.pieces for earlier, _ in trained]:
+                trained.append((plan, train(make_rows(corpus_dir, plan), plan)))
+        models = {plan.pieces: {"facts": facts, **measure_model(corpus_dir, plan, facts)} for plan, facts in trained}
         markov = once(asked.work / "markov.json", lambda: measure_markov(corpus_dir))
     texts = {size: held_out(corpus_dir, num_letters) for size, num_letters in SAMPLES.items()}
     scored = {size: {species: sum(map(len, found)) for species, found in sample.items()} for size, sample in texts.items()}
+    print("| DNA pieces tried | bits per base, tails of the training genomes |\n| ---: | ---: |")
+    print("\n".join(f"| {pieces:,} | {bits:.4f} |" for pieces, bits in tried.items()), end="\n\n")
     print("\n".join(table(markov, models, scored)))
     print(f"\nThe Markov models counted {markov['letters']:,} bases (both strands). Figure: {asked.figure}")
     draw(markov, models, asked.figure)

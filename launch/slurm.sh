@@ -30,6 +30,10 @@ HOSTS="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
 HOST="${HOSTS%%$'\n'*}"                                          # the first; `| head` would break the pipe, which pipefail sees
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(( (SLURM_CPUS_PER_TASK + PROCESSES - 1) / PROCESSES ))}"
 
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then                   # back from the queue: `restart: true` of the config has been obeyed
+  set -- "$@" --train.restart false
+fi
+
 stopped=no
 stop() {
   stopped=yes

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from llama_gene.errors import ConfigError, InputError, MachineError, MissingFileError
 from llama_gene.models.build import frozen_precision, load_base, new_model
@@ -113,4 +114,15 @@ def test_a_hub_model_out_of_reach_is_one_line_with_what_to_do(monkeypatch: pytes
 def test_frozen_weights_are_not_widened_for_16_bit_training(tmp_path: Path, stored: Any, training: Any, expected: str) -> None:
     save_model(tiny_llama().to(stored), tiny_tokenizer(), tmp_path / "base")
     assert frozen_precision(str(tmp_path / "base"), training) == expected
-    assert frozen_precision("meta-llama/Llama-2-7b-hf", "bf16") == "bfloat16"
+
+
+def test_a_base_of_the_hub_is_not_narrowed_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def config(name: str) -> Any:
+        asked.append(name)
+        return LlamaConfig(dtype="float32" if "wide" in name else "bfloat16")
+
+    monkeypatch.setattr("llama_gene.models.build.AutoConfig.from_pretrained", config)
+    assert [frozen_precision(f"someone/{name}", "bf16") for name in ("wide", "narrow")] == ["float32", "bfloat16"]
+    assert asked == ["someone/wide", "someone/narrow"]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from llama_gene import runtime
@@ -14,6 +19,7 @@ from llama_gene.errors import ConfigError
 from llama_gene.models.adapters import base_weights
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes import corpus, evaluate, instruct, pack, pretrain, run, sft, vocab
+from llama_gene.recipes.run import _trainers
 from llama_gene.training.settings import WatchSettings
 from tests.conftest import Route, tiny_training
 
@@ -93,3 +99,28 @@ def test_two_stages_build_on_each_others_merged_model_and_are_reused(
     run.run(two_stages(route, tmp_path / "run"))
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")} == before
     capsys.readouterr()
+
+
+def test_sigterm_goes_to_the_trainers_under_a_launcher_and_not_to_what_they_started(tmp_path: Path) -> None:
+    tracker = "import time; time.sleep(60)"
+    trainer = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {tracker!r}]); time.sleep(60)"
+    launcher = (
+        "import os, subprocess, sys, time\n"
+        f"for rank in '01': subprocess.Popen([sys.executable, '-c', {trainer!r}], env={{**os.environ, 'RANK': rank}})\n"
+        "time.sleep(60)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RANK"}
+    root = subprocess.Popen([sys.executable, "-c", launcher], env=environment)
+    tree: list[Any] = []
+    try:
+        deadline = time.monotonic() + 30
+        while len(tree := psutil.Process(root.pid).children(recursive=True)) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.2)  # the last one may not have read its environment yet
+        found = _trainers(root.pid)
+        assert len(found) == 2 and all(process.ppid() == root.pid for process in found)
+    finally:
+        for process in [*tree, root]:
+            process.kill()
+        root.wait()

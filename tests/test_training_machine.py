@@ -116,6 +116,11 @@ def test_memory_is_added_up_by_what_holds_it(monkeypatch: pytest.MonkeyPatch) ->
     halved = consumers(model, TrainSettings(precision="fp32", batch_size=2, deepspeed=ZERO[2]), 64)
     assert halved["optimizer states"] == 4 * trained and halved["gradients"] == 2 * trained
     assert consumers(model, TrainSettings(deepspeed=ZERO[3]), 64)["frozen weights"] == 2 * frozen
+    table = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, torch.nn.Embedding) and layer.weight.requires_grad)
+    assert 0 < table < trained
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    in_8_bits = consumers(model, TrainSettings(precision="fp32", optimizer="adamw_8bit"), 64)
+    assert in_8_bits["optimizer states"] == 8 * table + 2 * (trained - table)  # transformers keeps embeddings in 32 bits
     assert out_of_memory(RuntimeError("shapes do not match"), model, TrainSettings(), 64) is None
 
 

@@ -153,6 +153,15 @@ def test_the_slurm_script_goes_back_into_the_queue_before_its_time_is_up(tmp_pat
         assert (folder / "requeued").read_text() == "requeue 7\n"
 
 
+@pytest.mark.parametrize(("count", "ending"), [("0", "--config F"), ("1", "--config F --train.restart false")])
+def test_a_job_back_from_the_queue_does_not_obey_restart_again(tmp_path: Path, count: str, ending: str) -> None:
+    (tmp_path / "torchrun").write_text('#!/usr/bin/env bash\necho "$@" >> "$STANDINS/asked"\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    job = slurm_environment(tmp_path / "standins", tmp_path / "torchrun", CONFIG="F", SLURM_RESTART_COUNT=count)
+    assert subprocess.run(["bash", "launch/slurm.sh"], cwd=ROOT, env=job, check=False).returncode == 0
+    assert all(line.endswith(ending) for line in (tmp_path / "standins" / "asked").read_text().splitlines())
+
+
 def test_the_slurm_script_passes_a_fault_on(tmp_path: Path) -> None:
     (tmp_path / "torchrun").write_text("#!/usr/bin/env bash\nexit 3\n")
     (tmp_path / "torchrun").chmod(0o755)

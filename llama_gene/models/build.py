@@ -121,13 +121,12 @@ def frozen_precision(name: str, training: Literal["bf16", "fp16", "fp32"]) -> Pr
     """
     if training == "fp32":
         return "float32"
-    if Path(name).expanduser().is_dir():
-        try:
-            own = str(getattr(AutoConfig.from_pretrained(name), "dtype", None)).removeprefix("torch.")
-        except (OSError, ValueError):
-            return "float32"  # no model: `load_base` says so
-        if own not in ("bfloat16", "float16"):
-            return "float32"
+    try:
+        own = str(getattr(AutoConfig.from_pretrained(name), "dtype", None)).removeprefix("torch.")
+    except (OSError, ValueError):
+        return "float32"  # no model: `load_base` says so
+    if own not in ("bfloat16", "float16"):
+        return "float32"
     return "bfloat16" if training == "bf16" else "float16"
 
 

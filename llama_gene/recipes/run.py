@@ -7,6 +7,7 @@ DeepSpeed launcher when there are several), so that this process stays small and
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -293,7 +294,7 @@ class _Walk:
             launcher = ["-m", "deepspeed.launcher.runner", "--log_level", "warning", "--num_gpus", str(processes)]
             launcher += ["--master_port", str(runtime.free_port()), "--module"]
             command = [sys.executable, *launcher, *command[2:]]
-        returncode = _run_child(command, runtime.launch_environment(processes))
+        returncode = _run_child(command, runtime.launch_environment(processes), is_launched=processes > 1)
         if returncode == 2:
             raise LlamaGeneError(
                 f"{stage} stopped (see the line above)", "", f"Mend it and start again; what is finished in {self.root} is reused"
@@ -331,15 +332,24 @@ class _Walk:
         print("Your own files:  llama-gene run --config launch/configs/own_data/run.yaml --data_dir YOUR_FOLDER   (docs/own_data.md)")
 
 
-def _run_child(command: Sequence[str], environment: dict[str, str]) -> int:
+def _run_child(command: Sequence[str], environment: dict[str, str], is_launched: bool) -> int:
     """Run a command and return its exit code; a SIGTERM to this process is passed on, and the checkpoint waited for."""
     child = subprocess.Popen(command, env=environment)
     try:
         return child.wait()
     except SystemExit:  # runtime.exit_cleanly_on_sigterm
-        import psutil  # accelerate brings it
-
-        tree = psutil.Process(child.pid).children(recursive=True)
-        for process in [one for one in tree if not one.children()] or [psutil.Process(child.pid)]:
-            process.terminate()  # the training processes: DeepSpeed's runner does not pass a signal on
+        for process in (_trainers(child.pid) if is_launched else []) or [child]:
+            process.terminate()  # DeepSpeed's runner does not pass a signal on
         return child.wait()
+
+
+def _trainers(launcher: int) -> list[Any]:
+    """Return the training processes under a launcher: those to which it gave a RANK, not what they started themselves (a tracker)."""
+    import psutil
+
+    ranked = {}
+    for process in psutil.Process(launcher).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "RANK" in process.environ():
+                ranked[process.pid] = process.ppid(), process
+    return [process for parent, process in ranked.values() if parent not in ranked]

@@ -58,7 +58,8 @@ def train_and_save(
     settings = {key: value for key, value in vars(config).items() if key not in ("train", "preview", "dry_run")}
     weights = [base_weights(str(settings[name])) for name in ("base", "model") if settings.get(name)]
     rows = {name: rows_stamp(row_sets[name]) for name in row_sets if shares.get(name)}
-    identity = runtime.fingerprint([facts, settings, plan(config.train), weights, rows])
+    launcher = runtime.read_json(config.train.deepspeed) if config.train.deepspeed is not None else None
+    identity = runtime.fingerprint([facts, settings, plan(config.train), launcher, weights, rows])
     if "base" in facts:
         facts["base_weights"] = base_weights(facts["base"])
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from llama_gene import runtime
 from llama_gene.errors import MachineError
 from llama_gene.training.settings import TrainSettings
@@ -37,14 +39,16 @@ def consumers(model: Any, settings: TrainSettings, row_length: int) -> dict[str,
     block = int(tokens * (36.5 * width + 10 * feed_forward + 4 * key_width + 152)) * number // 2
     stored = layers * tokens * width * number + block if settings.gradient_checkpointing else layers * block
     masters = 4 if stage and in_16_bits else 0
-    # transformers keeps embeddings in 32 bits under the 8-bit optimizers; they are counted as the rest
-    states = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2}[settings.optimizer]
+    # transformers keeps embeddings (not the head) in 32 bits under the 8-bit optimizers
+    tables = [layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Embedding) and layer.weight.requires_grad]
+    wide = sum(int(getattr(weight, "ds_numel", weight.numel())) for weight in tables)
+    states = 8 * trained if settings.optimizer == "adamw" else 8 * wide + 2 * (trained - wide)
     weight = (2 if stage and in_16_bits else 4) * trained
     found = {
         "frozen weights": frozen // (world if stage == 3 else 1),
         "trained weights": weight // (world if stage == 3 else 1),
         "gradients": weight // (world if stage >= 2 else 1),
-        "optimizer states": 0 if offloaded else (states + masters) * trained // (world if stage else 1),
+        "optimizer states": 0 if offloaded else (states + masters * trained) // (world if stage else 1),
         f"activations of {settings.batch_size} rows of {row_length:,} tokens": stored,
         f"logits over {config.vocab_size:,} ids": tokens * config.vocab_size * (14 if in_16_bits else 16),
     }
