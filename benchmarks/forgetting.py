@@ -1,18 +1,23 @@
 """Does English survive the gene stage? A base that has read English learns DNA and protein, with a share of replayed English and without.
 
-    python benchmarks/forgetting.py --data DATA --work FOLDER [--base-steps 800] [--steps 600] [--replay 0.1] [--learning_rate 1e-3]
+    python benchmarks/forgetting.py --data DATA --work FOLDER [--base-steps 800] [--steps 600] [--replay 0.1] [--learning_rates 1e-3 5e-4]
+                                    [--seeds 0 1 2]
 
 A LLaMA of width 192 and 4 layers is pretrained on the biology books and articles, 512 DNA and 512 protein pieces are spliced behind its
-2,048 ids, and the DNA + protein stage is run twice from the same base with the same number of steps: with `--replay` of its tokens English,
-and with none. The project's own guard watches: it warns at 2 %, and stops the run at 10 %. At the end base and model read the same held-out
-English documents, which nothing was trained on: bits per byte. Prints Markdown; what is finished in FOLDER is reused.
+2,048 ids, and the DNA + protein stage is run from the same base with the same number of steps: with `--replay` of its tokens English, once
+for each learning rate and seed (order of rows, dropout, the adapter's start), and once with none. The project's own guard watches: it warns
+at 2 %, and stops the run at 10 %. At the end base and model read the same held-out English, which nothing was trained on: whole documents,
+and the guard's own packed rows. Prints Markdown; what is finished in FOLDER is reused.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llama_gene import runtime
 from llama_gene.data.corpus import read_corpus
@@ -54,12 +59,13 @@ def make_base(data: Path, work: Path, steps: int) -> tuple[Path, Path]:
     return documents, base
 
 
-def settings(steps: int, learning_rate: float, watch: WatchSettings) -> TrainSettings:
+def settings(steps: int, learning_rate: float, watch: WatchSettings, seed: int = 0) -> TrainSettings:
     """Return how each model is trained."""
     return TrainSettings(
         steps=steps,
         batch_size=8,
         learning_rate=learning_rate,
+        seed=seed,
         precision="fp32",
         logging_steps=50,
         save_steps=200,
@@ -68,7 +74,7 @@ def settings(steps: int, learning_rate: float, watch: WatchSettings) -> TrainSet
     )
 
 
-def gene_stage(work: Path, base: Path, name: str, shares: dict[str, float], steps: int, learning_rate: float) -> dict[str, Any]:
+def gene_stage(work: Path, base: Path, name: str, shares: dict[str, float], steps: int, learning_rate: float, seed: int) -> dict[str, Any]:
     """Run the DNA + protein stage; return the looks and, where the guard stopped it, what it said."""
     watch = WatchSettings(tokens=65_536, every=max(1, steps // 8), warn=0.02, stop=0.10)
     config = pretrain.Config(
@@ -76,7 +82,7 @@ def gene_stage(work: Path, base: Path, name: str, shares: dict[str, float], step
         base=str(base),
         shares=shares,
         lora=LoraSettings(),
-        train=settings(steps, learning_rate, watch),
+        train=settings(steps, learning_rate, watch, seed),
         output_dir=work / name,
     )
     try:
@@ -100,7 +106,8 @@ def main() -> None:
     parser.add_argument("--base-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--replay", type=float, default=0.1, help="share of English in the tokens")
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    parser.add_argument("--learning_rates", type=float, nargs="+", default=[1e-3, 5e-4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     runtime.set_library_switches()
     work = arguments.work
@@ -112,22 +119,31 @@ def main() -> None:
     english = [text[:4000] for _, text in read_corpus(documents, "english", "valid")]
     before = english_bits(base, english)
     genes = (1 - arguments.replay) / 2
-    runs = {
-        f"{100 * arguments.replay:g} % English": {"dna": genes, "protein": genes, "english": arguments.replay},
-        "no English": {"dna": 0.5, "protein": 0.5, "english": 0.0},
-    }
-    print(f"\n{len(english)} held-out English documents, {sum(map(len, english)):,} letters.\n")
-    print("| gene stage | English before, bits/byte | after | change | DNA, bits/base | protein, bits/residue |")
-    print("|---|---:|---:|---:|---:|---:|")
-    for number, (name, shares) in enumerate(runs.items()):
-        found = gene_stage(work, base, f"stage{number}", shares, arguments.steps, arguments.learning_rate)
-        if found["stopped"]:
-            print(f"| {name} | the guard: {found['stopped']} | | | | |")
-            continue
-        first, last = found["looks"][0], found["looks"][-1]
-        cells = [f"{first[key]:.3f} -> {last[key]:.3f}" for key in ("held_out/dna", "held_out/protein")]
-        after = english_bits(work / f"stage{number}", english)
-        print(f"| {name} | {before:.4f} | {after:.4f} | {100 * (after / before - 1):+.2f} % | {' | '.join(cells)} |")
+    replayed = {"dna": genes, "protein": genes, "english": arguments.replay}
+    print(f"\n{len(english)} held-out English documents, {sum(map(len, english)):,} letters; {before:.4f} bits per byte before.\n")
+    head = ["English", "learning rate", "seed", "whole documents, after", "change", "packed rows, change", "DNA, bits/base", "protein"]
+    print(f"| {' | '.join(head)} |\n|---|" + "---:|" * (len(head) - 1))
+    for rate in arguments.learning_rates:
+        changes = []
+        for seed in arguments.seeds:
+            name = f"replay_{rate:g}_{seed}"
+            found = gene_stage(work, base, name, replayed, arguments.steps, rate, seed)
+            if found["stopped"]:
+                print(f"| {100 * arguments.replay:g} % | {rate:g} | {seed} | the guard: {found['stopped']} | | | | |")
+                continue
+            first, last = found["looks"][0], found["looks"][-1]
+            genes_cells = [f"{first[key]:.3f} -> {last[key]:.3f}" for key in ("held_out/dna", "held_out/protein")]
+            after = english_bits(work / name, english)
+            changes.append((after / before - 1, last["held_out/english"] / first["base/english"] - 1))
+            cells = [f"{after:.4f}", *(f"{100 * change:+.2f} %" for change in changes[-1]), *genes_cells]
+            print(f"| {100 * arguments.replay:g} % | {rate:g} | {seed} | {' | '.join(cells)} |", flush=True)
+        if len(changes) > 1:
+            mean, spread = ([f"{100 * value:.2f} %" for value in tool(changes, axis=0)] for tool in (np.mean, partial(np.std, ddof=1)))
+            both = " | ".join(f"{one} ± {other}" for one, other in zip(mean, spread, strict=True))
+            print(f"| {100 * arguments.replay:g} % | {rate:g} | mean ± sd | | {both} | | |", flush=True)
+    rate, shares = arguments.learning_rates[0], {"dna": 0.5, "protein": 0.5, "english": 0.0}
+    alone = gene_stage(work, base, "no_english", shares, arguments.steps, rate, 0)
+    print(f"| none | {rate:g} | 0 | {alone['stopped'] or 'the guard did not fire'} | | | | |")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from llama_gene.errors import InputError, LlamaGeneError, MachineError, MissingFileError
 
@@ -263,6 +263,43 @@ def make_dir(path: Path, said: Path) -> None:
     """Make a folder and its parents. Raises InputError or MachineError about `said` where that is refused, or the disk is full."""
     with _one_line_for_disk(said), _one_line_for_path(said):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Hold the output folder `path` against other runs while a block works on it; the system lets go of it when a process dies.
+
+    Raises InputError when another run holds it. Where a file system knows no locks nothing is held.
+    """
+    lock = path.resolve().with_name(f".{path.resolve().name}.lock")
+    make_dir(lock.parent, path)
+    with _one_line_for_disk(path), _one_line_for_path(path):
+        handle = lock.open("w")
+    with handle:
+        held = _lock(handle, path)
+        try:
+            yield
+        finally:
+            if held:
+                lock.unlink(missing_ok=True)
+
+
+def _lock(handle: IO[str], path: Path) -> bool:
+    """Lock an open file; return whether that could be done here."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return False
+    taken = InputError(f"another run is writing {path}", "one run at a time", "Wait for it, or choose another output_dir")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise taken from error
+    except OSError:
+        return False
+    if not Path(handle.name).exists() or not os.path.samefile(handle.name, handle.fileno()):
+        raise taken  # it ended, and took its lock away, between our opening and our locking
+    return True
 
 
 def check_output(path: Path, stage: str | None = None) -> None:

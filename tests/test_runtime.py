@@ -286,3 +286,19 @@ def test_an_input_in_the_output_folder_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="lies in the output folder"):
             runtime.check_inputs_outside(tmp_path / "out", [name])
     runtime.check_inputs_outside(tmp_path / "out", [tmp_path / "genome.fa", None, "org/model"])
+
+
+def test_two_runs_do_not_write_one_output_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from llama_gene import runtime\nwith runtime.sole_writer(Path(sys.argv[1])):\n"
+    code += "    print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another run is writing .*out"), runtime.sole_writer(tmp_path / "out"):
+        pass
+    with runtime.sole_writer(tmp_path / "another"):
+        pass
+    other.kill()
+    other.wait()
+    with runtime.sole_writer(tmp_path / "out"):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -86,31 +86,32 @@ def run(config: Config) -> Path | None:
         log.info("corpus: unchanged, %s is reused", out)
         return out
     work = out.resolve().with_name(f".{out.resolve().name}.work")  # finished parts and shards outlive an interrupted run
-    made = work / (runtime.fingerprint(time.time_ns()) if is_piped else key)
-    for earlier in work.glob("*/"):
-        if earlier.name not in ("parts", made.name):
-            shutil.rmtree(earlier)  # shards of other inputs or settings
-    runtime.make_dir(made, out)
-    try:
-        languages = write_corpus(
-            config.sources,
-            config.settings(),
-            made,
-            config.data_dir,
-            config.seed,
-            work=work,
-            workers=config.workers,
-            engine=config.engine,
-            shard_letters=config.shard_letters,
-            file_hashes=hashes,
-        )
-    finally:
-        _remove_empty(made, work / "parts", work)
-    _write_card(made, config, languages, inputs)
-    runtime.write_manifest(made, "corpus", config, key=key, inputs=inputs, languages=languages)
-    with runtime.whole_dir(out) as folder:
-        os.replace(made, folder)  # over an empty folder
-    shutil.rmtree(work)
+    with runtime.sole_writer(out):
+        made = work / (runtime.fingerprint(time.time_ns()) if is_piped else key)
+        for earlier in work.glob("*/"):
+            if earlier.name not in ("parts", made.name):
+                shutil.rmtree(earlier)  # shards of other inputs or settings
+        runtime.make_dir(made, out)
+        try:
+            languages = write_corpus(
+                config.sources,
+                config.settings(),
+                made,
+                config.data_dir,
+                config.seed,
+                work=work,
+                workers=config.workers,
+                engine=config.engine,
+                shard_letters=config.shard_letters,
+                file_hashes=hashes,
+            )
+        finally:
+            _remove_empty(made, work / "parts", work)
+        _write_card(made, config, languages, inputs)
+        runtime.write_manifest(made, "corpus", config, key=key, inputs=inputs, languages=languages)
+        with runtime.whole_dir(out) as folder:
+            os.replace(made, folder)  # over an empty folder
+        shutil.rmtree(work)
     for language, facts in languages.items():
         log.info("corpus %s: %s", language, _summary(facts))
         if config.split.valid_fraction and not facts["documents"].get("valid"):

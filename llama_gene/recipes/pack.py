@@ -81,24 +81,25 @@ def run(config: Config) -> Path:
         )
     choice = choose(config.tokenizer, tokenizer, config.row_length, config.packing)
     work = out.resolve().with_name(f".{out.resolve().name}.work")  # finished shards outlive an interrupted run
-    runtime.make_dir(work, out)
-    hashes = {Path(entry["path"]): entry["sha256"] for entry in inputs}
-    languages = write_rows(shards, hashes, choice, work, out, config.workers, config.engine)
-    runtime.write_manifest(
-        work,
-        "pack",
-        config,
-        key=key,
-        inputs=inputs,
-        languages=languages,
-        data=_data_facts(config.corpus, languages),
-        vocabulary=choice.vocabulary,
-        tokenizer=place,
-        row_length=config.row_length,
-        packing=config.packing,
-    )
-    with runtime.whole_dir(out) as folder:
-        os.replace(work, folder)  # over an empty folder
+    with runtime.sole_writer(out):
+        runtime.make_dir(work, out)
+        hashes = {Path(entry["path"]): entry["sha256"] for entry in inputs}
+        languages = write_rows(shards, hashes, choice, work, out, config.workers, config.engine)
+        runtime.write_manifest(
+            work,
+            "pack",
+            config,
+            key=key,
+            inputs=inputs,
+            languages=languages,
+            data=_data_facts(config.corpus, languages),
+            vocabulary=choice.vocabulary,
+            tokenizer=place,
+            row_length=config.row_length,
+            packing=config.packing,
+        )
+        with runtime.whole_dir(out) as folder:
+            os.replace(work, folder)  # over an empty folder
     for language, splits in languages.items():
         for split, counts in splits.items():
             log.info("pack %s %s: %s", language, split, _summary(counts, config.row_length))

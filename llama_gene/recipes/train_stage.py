@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,12 +69,13 @@ def train_and_save(
         return output_dir
     watched = _held_out(config, tokenizer, held_out or {}, units or {}, num_base_ids, was_trained)
     work_dir = output_dir.with_name(output_dir.name + ".work")
-    result, saved = train(model, row_sets, shares, pad_id, config.train, work_dir, identity, watched)
-    if runtime.rank() == 0:
-        with runtime.whole_dir(output_dir) as folder:
-            _write(folder, stage, config, tokenizer, tokenizer_folder, facts, result, saved, (trainable, total))
-        shutil.rmtree(work_dir)
-        log.info("%s: %s tokens, %.0f tokens/s, written to %s", stage, f"{result.tokens:,}", result.tokens_per_second, output_dir)
+    with runtime.sole_writer(output_dir) if runtime.rank() == 0 else nullcontext():
+        result, saved = train(model, row_sets, shares, pad_id, config.train, work_dir, identity, watched)
+        if runtime.rank() == 0:
+            with runtime.whole_dir(output_dir) as folder:
+                _write(folder, stage, config, tokenizer, tokenizer_folder, facts, result, saved, (trainable, total))
+            shutil.rmtree(work_dir)
+            log.info("%s: %s tokens, %.0f tokens/s, written to %s", stage, f"{result.tokens:,}", result.tokens_per_second, output_dir)
     return output_dir
 
 
