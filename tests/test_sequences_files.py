@@ -69,3 +69,10 @@ def test_what_is_no_file_and_what_is_cut_short_is_said(tmp_path: Path) -> None:
             pass
     with pytest.raises(InputError, match="is not UTF-8"), open_text(write(tmp_path / "b", b"a\xff")) as text:
         text.read()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in this system's folders")
+def test_a_pipe_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "genome.fa")
+    with pytest.raises(InputError, match=r"genome.fa is a pipe or a device.*Give -"):
+        expand_paths([tmp_path / "genome.fa"])

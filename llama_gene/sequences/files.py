@@ -31,7 +31,7 @@ def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
     """Return the files that files, folders and globs name, sorted, each once.
 
     A folder stands for every file below it but hidden ones and our manifests. Raises MissingFileError for a pattern without a file,
-    InputError for a folder without one.
+    InputError for a folder without one, and for a pipe or a device.
     """
     found: set[Path] = set()
     for pattern in patterns:
@@ -42,6 +42,10 @@ def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
             files = [file for file in path.rglob("*") if file.is_file() and not _is_ours_or_hidden(file.relative_to(path))]
         else:
             files = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
+        if not files and path.exists() and not path.is_dir():
+            raise InputError(
+                f"{pattern} is a pipe or a device", "a file, or standard input", f"Give {STANDARD_INPUT} and pipe into the command"
+            )
         if not files and path.is_dir():
             raise InputError(f"{pattern} holds no file", "a folder that holds files", "Check the path")
         if not files:
