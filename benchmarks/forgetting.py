@@ -1,21 +1,22 @@
 """Does English survive the gene stage? A base that has read English learns DNA and protein, with a share of replayed English and without.
 
     python benchmarks/forgetting.py --data DATA --work FOLDER [--base-steps 800] [--steps 600] [--replay 0.1] [--learning_rates 1e-3 5e-4]
-                                    [--seeds 0 1 2]
+                                    [--starts pieces quiet] [--seeds 0 1 2]
 
 A LLaMA of width 192 and 4 layers is pretrained on the biology books and articles, 512 DNA and 512 protein pieces are spliced behind its
 2,048 ids, and the DNA + protein stage is run from the same base with the same number of steps: with `--replay` of its tokens English, once
-for each learning rate and seed (order of rows, dropout, the adapter's start), and once with none. The project's own guard watches: it warns
-at 2 %, and stops the run at 10 %. At the end base and model read the same held-out English, which nothing was trained on: whole documents,
-and the guard's own packed rows. Prints Markdown; what is finished in FOLDER is reused.
+for each start of the new rows, learning rate and seed (order of rows, dropout, the adapter's start), and once with none. The project's own
+guard watches: it warns at 2 %, and stops the run at 10 %. At the end base and model read the same held-out English, which nothing was
+trained on: whole documents, and the guard's own packed rows. Prints Markdown; what is finished in FOLDER is reused.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from llama_gene.data.settings import Source
 from llama_gene.errors import LlamaGeneError
 from llama_gene.inference.perplexity import bits_per_letter
 from llama_gene.models.adapters import load_model
-from llama_gene.models.settings import Architecture, LoraSettings
+from llama_gene.models.settings import Architecture, EmbeddingInit, LoraSettings
 from llama_gene.recipes import corpus, pack, pretrain, vocab
 from llama_gene.training.settings import TrainSettings, WatchSettings
 
@@ -74,13 +75,16 @@ def settings(steps: int, learning_rate: float, watch: WatchSettings, seed: int =
     )
 
 
-def gene_stage(work: Path, base: Path, name: str, shares: dict[str, float], steps: int, learning_rate: float, seed: int) -> dict[str, Any]:
+def gene_stage(
+    work: Path, base: Path, name: str, shares: dict[str, float], steps: int, learning_rate: float, seed: int, start: EmbeddingInit
+) -> dict[str, Any]:
     """Run the DNA + protein stage; return the looks and, where the guard stopped it, what it said."""
     watch = WatchSettings(tokens=65_536, every=max(1, steps // 8), warn=0.02, stop=0.10)
     config = pretrain.Config(
         rows=work / "rows",
         base=str(base),
         shares=shares,
+        embedding_init=start,
         lora=LoraSettings(),
         train=settings(steps, learning_rate, watch, seed),
         output_dir=work / name,
@@ -107,6 +111,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--replay", type=float, default=0.1, help="share of English in the tokens")
     parser.add_argument("--learning_rates", type=float, nargs="+", default=[1e-3, 5e-4])
+    parser.add_argument("--starts", nargs="+", default=["pieces", "quiet"], choices=get_args(EmbeddingInit), help="of the new rows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     runtime.set_library_switches()
@@ -121,29 +126,39 @@ def main() -> None:
     genes = (1 - arguments.replay) / 2
     replayed = {"dna": genes, "protein": genes, "english": arguments.replay}
     print(f"\n{len(english)} held-out English documents, {sum(map(len, english)):,} letters; {before:.4f} bits per byte before.\n")
-    head = ["English", "learning rate", "seed", "whole documents, after", "change", "packed rows, change", "DNA, bits/base", "protein"]
+    head = [
+        "English",
+        "new rows",
+        "learning rate",
+        "seed",
+        "whole documents, after",
+        "change",
+        "packed rows, change",
+        "DNA, bits/base",
+        "protein",
+    ]
     print(f"| {' | '.join(head)} |\n|---|" + "---:|" * (len(head) - 1))
-    for rate in arguments.learning_rates:
+    for start, rate in itertools.product(arguments.starts, arguments.learning_rates):
         changes = []
         for seed in arguments.seeds:
-            name = f"replay_{rate:g}_{seed}"
-            found = gene_stage(work, base, name, replayed, arguments.steps, rate, seed)
+            name = f"replay_{rate:g}_{seed}" + ("" if start == "pieces" else f"_{start}")
+            found = gene_stage(work, base, name, replayed, arguments.steps, rate, seed, start)
             if found["stopped"]:
-                print(f"| {100 * arguments.replay:g} % | {rate:g} | {seed} | the guard: {found['stopped']} | | | | |")
+                print(f"| {100 * arguments.replay:g} % | {start} | {rate:g} | {seed} | the guard: {found['stopped']} | | | | |")
                 continue
             first, last = found["looks"][0], found["looks"][-1]
             genes_cells = [f"{first[key]:.3f} -> {last[key]:.3f}" for key in ("held_out/dna", "held_out/protein")]
             after = english_bits(work / name, english)
             changes.append((after / before - 1, last["held_out/english"] / first["base/english"] - 1))
             cells = [f"{after:.4f}", *(f"{100 * change:+.2f} %" for change in changes[-1]), *genes_cells]
-            print(f"| {100 * arguments.replay:g} % | {rate:g} | {seed} | {' | '.join(cells)} |", flush=True)
+            print(f"| {100 * arguments.replay:g} % | {start} | {rate:g} | {seed} | {' | '.join(cells)} |", flush=True)
         if len(changes) > 1:
             mean, spread = ([f"{100 * value:.2f} %" for value in tool(changes, axis=0)] for tool in (np.mean, partial(np.std, ddof=1)))
             both = " | ".join(f"{one} ± {other}" for one, other in zip(mean, spread, strict=True))
-            print(f"| {100 * arguments.replay:g} % | {rate:g} | mean ± sd | | {both} | | |", flush=True)
+            print(f"| {100 * arguments.replay:g} % | {start} | {rate:g} | mean ± sd | | {both} | | |", flush=True)
     rate, shares = arguments.learning_rates[0], {"dna": 0.5, "protein": 0.5, "english": 0.0}
-    alone = gene_stage(work, base, "no_english", shares, arguments.steps, rate, 0)
-    print(f"| none | {rate:g} | 0 | {alone['stopped'] or 'the guard did not fire'} | | | | |")
+    alone = gene_stage(work, base, "no_english", shares, arguments.steps, rate, 0, "pieces")
+    print(f"| none | pieces | {rate:g} | 0 | {alone['stopped'] or 'the guard did not fire'} | | | | |")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_law_05_a_saved_adapter_comes_back_with_equal_logits(tmp_path: Path, kin
     assert merged.config.tie_word_embeddings == tied and is_tied(merged) == tied
 
 
-@pytest.mark.parametrize("init", ["pieces", "mean", "normal"])
+@pytest.mark.parametrize("init", ["pieces", "quiet", "mean", "normal"])
 def test_law_05_rows_that_an_adapter_leaves_as_they_started_are_made_again_the_same_way(tmp_path: Path, init: EmbeddingInit) -> None:
     base, full = spliced("tiktoken").base.tokenizer(), spliced("tiktoken").full.tokenizer()
     save_model(tiny_llama(len(base)), base, tmp_path / "base")

@@ -15,10 +15,10 @@ from llama_gene.errors import ConfigError, MismatchError
 from llama_gene.models.embeddings import CHUNK, base_pieces_of, grow_embeddings
 from llama_gene.models.settings import EmbeddingInit
 from tests.fixtures.tiny_vocabularies import spliced
-from tests.tiny_models import tiny_gpt2, tiny_llama, tiny_tokenizer
+from tests.tiny_models import tiny_llama, tiny_tokenizer
 
 KINDS = ["sentencepiece", "tiktoken"]
-INITS: list[EmbeddingInit] = ["pieces", "mean", "normal"]
+INITS: list[EmbeddingInit] = ["pieces", "quiet", "mean", "normal"]
 
 
 def rows_of(model: Any) -> list[torch.Tensor]:
@@ -61,6 +61,10 @@ def test_law_05_old_rows_keep_their_bits_and_every_new_row_is_set(init: Embeddin
     base, full = spliced("tiktoken").base.tokenizer(), spliced("tiktoken").full.tokenizer()
     model = model_with_bias(len(base), precision) if shape == "bias" else tiny_llama(len(base), tied=shape == "tied").to(precision)
     before = rows_of(model)
+    if init == "quiet" and shape == "tied":
+        with pytest.raises(ConfigError, match="the head is the embedding .tied.; expected a head of its own"):
+            grow_embeddings(model, full, base, init)
+        return
     grow_embeddings(model, full, base, init)
     assert model.config.tie_word_embeddings == (shape == "tied")
     assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == (shape == "tied")
@@ -68,10 +72,10 @@ def test_law_05_old_rows_keep_their_bits_and_every_new_row_is_set(init: Embeddin
     for old, new in zip(before, after, strict=True):
         assert new.dtype == precision and len(new) == len(full)
         assert torch.equal(new[: len(base)], old)
-    spread = before[0].float().std()
+    spread, least = before[0].float().std(), {"mean": 0.01, "quiet": 0.05}.get(init, 0.1)
     for new in after[:2]:
         sizes = new[len(base) :].float().std(1)
-        assert sizes.min() > (0.01 if init == "mean" else 0.1) * spread and sizes.max() < 2 * spread
+        assert sizes.min() > least * spread and sizes.max() < 2 * spread
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -82,6 +86,21 @@ def test_mean_gives_every_new_row_the_mean_of_all_base_rows(precision: torch.dty
     grow_embeddings(model, full, base, "mean")
     for old, new in zip(before, rows_of(model), strict=True):
         assert torch.equal(new[len(base) :], old.double().mean(0).to(precision).expand(300, *old.shape[1:]))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_quiet_rows_are_read_as_their_pieces_and_answer_half_way_to_the_mean(precision: torch.dtype) -> None:
+    base, full = spliced("tiktoken").base.tokenizer(), spliced("tiktoken").full.tokenizer()
+    grown = {}
+    for init in INITS:
+        model = model_with_bias(len(base), precision)
+        grow_embeddings(model, full, base, init)
+        grown[init] = rows_of(model)
+    assert torch.equal(grown["quiet"][0], grown["pieces"][0])
+    near = 2e-3 if precision == torch.bfloat16 else 1e-6
+    for quiet, pieces, mean in zip(grown["quiet"][1:], grown["pieces"][1:], grown["mean"][1:], strict=True):
+        assert torch.equal(quiet[: len(base)], pieces[: len(base)])
+        torch.testing.assert_close(quiet.float(), (pieces.float() + mean.float()) / 2, atol=near, rtol=1e-2)
 
 
 def test_normal_rows_are_drawn_from_the_seed_with_the_models_own_spread_and_a_bias_starts_at_zero() -> None:
@@ -169,7 +188,7 @@ def test_padding_rows_of_a_base_become_pieces_or_are_cut(padding: int, init: Emb
 @pytest.mark.parametrize("init", INITS)
 def test_an_unchanged_vocabulary_changes_nothing(init: EmbeddingInit) -> None:
     base = spliced("tiktoken").base.tokenizer()
-    model = tiny_gpt2(len(base))
+    model = model_with_bias(len(base))
     before = model.get_input_embeddings().weight.clone()
     assert grow_embeddings(model, base, base, init) == 0
     assert torch.equal(model.get_input_embeddings().weight, before)
@@ -228,7 +247,7 @@ def test_law_15_the_number_of_threads_changes_no_bit_and_chunks_join(init: Embed
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(one, other) for one, other in zip(*tables, strict=True))
-    if init == "pieces":
+    if init in ("pieces", "quiet"):
         old = tables[0][0]
         for place in (0, CHUNK - 1, CHUNK, len(pieces) - 1):  # first and last of a chunk
             torch.testing.assert_close(old[len(base) + place], old[base_pieces_of(pieces[place], base)].mean(0))

@@ -102,8 +102,8 @@ def test_new_rows_start_as_the_config_says_and_are_made_again_from_the_manifest(
         manifest = runtime.read_manifest(run(config), "pretrain")
         assert (manifest["embedding_init"], manifest["embedding_seed"], manifest["config"]["embedding_init"]) == (init, 3, init)
         assert torch.equal(load_model(tmp_path / init)[0].get_input_embeddings().weight, started[-1])
-    pieces, mean, normal = (rows[len(load_tokenizer(route.base)) :] for rows in started)
-    assert not torch.equal(pieces, mean) and torch.equal(mean, mean[:1].expand_as(mean))
+    pieces, quiet, mean, normal = (rows[len(load_tokenizer(route.base)) :] for rows in started)
+    assert torch.equal(pieces, quiet) and not torch.equal(pieces, mean) and torch.equal(mean, mean[:1].expand_as(mean))
     assert float(normal.std()) == pytest.approx(0.02, rel=0.1)  # LlamaConfig's initializer_range
 
 

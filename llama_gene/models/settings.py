@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Precision = Literal["float32", "bfloat16", "float16"]
-EmbeddingInit = Literal["pieces", "mean", "normal"]
+EmbeddingInit = Literal["pieces", "quiet", "mean", "normal"]
 Quantize = Literal["none", "nf4", "int8"]
 
 

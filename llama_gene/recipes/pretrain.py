@@ -32,7 +32,8 @@ class Config:
     share_unit: Literal["tokens", "bytes", "rows"] = "tokens"
     """What shares count: tokens, bytes of the text (DNAHLM mixes 1:1 by bytes), or rows. Changing shares packs nothing anew."""
     embedding_init: EmbeddingInit = "pieces"
-    """How the rows of new ids start, used with a base: the mean of their base pieces' rows, the mean of all base rows, or random."""
+    """How the rows of new ids start, used with a base: the mean of their base pieces' rows; quiet: in the head half-way to the mean of all
+    base rows, so that they take less from English; mean: of all base rows; normal: random."""
     full: bool = False
     """Train all weights of the base instead of an adapter; the output is then a whole model."""
     lora: LoraSettings = field(default_factory=LoraSettings)
