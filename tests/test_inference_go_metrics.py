@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from llama_gene.data.ontology import Ontology, Term
+from llama_gene.data.ontology import Ontology, Term, read_obo
 from llama_gene.errors import InputError
-from llama_gene.inference.go_metrics import best_hit_scores, fmax, naive_scores, raise_ancestors, slim_f1, smin
+from llama_gene.inference.go_metrics import best_hit_scores, fmax, naive_scores, raise_ancestors, score_ontologies, slim_f1, smin
+from tests.test_data_ontology import OBO
 
 TERMS = ["A", "B", "C"]
 TRUTH = [{"A", "B", "C"}, {"A"}]
@@ -108,6 +110,23 @@ def test_the_best_hit_baseline_passes_on_the_terms_of_the_nearest() -> None:
     train = [{"A", "B"}, {"A", "C"}]
     scores = best_hit_scores([[(0, 0.9), (1, 0.4)], [(1, 0.7)], []], train, TERMS)
     assert scores.tolist() == [[0.9, 0.9, 0.4], [0.7, 0.0, 0.7], [0.0, 0.0, 0.0]]
+
+
+def test_annotations_and_scores_are_propagated_and_the_ontologies_kept_apart(tmp_path: Path) -> None:
+    (tmp_path / "go.obo").write_text(OBO)
+    ontology = read_obo(tmp_path / "go.obo")
+    train = [{"GO:D"}, {"GO:A", "GO:X"}, {"GO:A", "GO:B"}, {"GO:B"}]  # A and B in 3 of 4, C and D in 1 of 4
+    found = score_ontologies(ontology, [{"GO:C"}, {"GO:A"}], np.array([[0.8, 0.0], [0.0, 0.3]]), ["GO:D", "GO:A"], train)
+    assert set(found) == {"P"}
+    own = found["P"]
+    # the first protein is told D, so C, A and B: 3 of 4 right, all 3 found; the second A
+    assert (own.fmax.precision, own.fmax.recall, own.num_terms) == ((3 / 4 + 1) / 2, 1.0, 4)
+    assert own.smin.smin == 0.0  # D adds nothing to C: whoever has C in train has D
+    # the frequency baseline at up to 0.25 says A, B, C, D of both; above it A and B
+    assert own.naive_fmax.fmax == pytest.approx(2 * 0.75 * (5 / 6) / (0.75 + 5 / 6))
+    assert own.naive_smin.remaining_uncertainty == 0.5 and own.naive_smin.misinformation == pytest.approx(math.log2(4 / 3) / 2)
+    with pytest.raises(InputError, match="'GO:9' is not a term"):
+        score_ontologies(ontology, [{"GO:C"}], np.array([[0.5]]), ["GO:9"], train)
 
 
 def test_a_term_is_never_scored_below_one_under_it() -> None:

@@ -6,8 +6,9 @@
         marks: [our choice]                  # the paper does not say which data
         tasks: {protein_localization_deeploc: [reduced], protein_membrane_tmbed: []}
 
-`reduced` marks a task whose training file here is smaller than the published one. A row's own number is the plain mean over its tasks; where some were not run it stands beside "mean of 1 of 2", and a row or task without a
-result reads "not run". Nothing is copied from one column to another: what a paper leaves out is a dash.
+`reduced` marks a task whose training file here is smaller than the published one. A row's own number is the plain mean over its
+tasks; where some were not run it stands beside "mean of 1 of 2", and a row or task without a result reads "not run". Nothing is copied from
+one column to another: what a paper leaves out is a dash.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_gene.data.ontology import Ontology
+from llama_gene.data.ontology import ASPECTS, Ontology, information_content
 from llama_gene.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -64,6 +64,56 @@ class SlimF1:
     precision: float
     recall: float
     num_terms: int
+
+
+@dataclass(frozen=True)
+class OntologyScores:
+    """What a model reaches in one ontology (P, F or C), beside the frequency baseline on the same proteins."""
+
+    fmax: Fmax
+    smin: Smin
+    naive_fmax: Fmax
+    naive_smin: Smin
+    num_terms: int
+
+
+def score_ontologies(
+    ontology: Ontology, truth: Truth, scores: NDArray[np.floating], terms: Sequence[str], train: Truth
+) -> dict[str, OntologyScores]:
+    """Return F-max and S-min of each ontology in which a protein has a true term, by its letter.
+
+    `truth` and `train` are annotations as they are given, `scores` (N, K) those of `terms`: all are propagated here, a term above several
+    takes the highest of their scores, and the information of terms is that of `train`.
+    Raises InputError for a scored term that the ontology does not know, and what `fmax` raises.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (len(truth), len(terms)):
+        raise InputError(f"scores of shape {values.shape}", f"({len(truth)}, {len(terms)}): proteins and terms")
+    above = [ontology.ancestors(term) for term in terms]
+    true, known = [ontology.propagate(own) for own in truth], [ontology.propagate(own) for own in train]
+    found = {}
+    for aspect in ASPECTS.values():
+        own_truth, own_train = [sets[aspect] for sets in true], [sets[aspect] for sets in known]
+        if not any(own_truth):
+            continue
+        listed = {term for own in (*above, *own_train) for term in own}
+        columns = sorted(term for term in listed if ontology.terms[term].aspect == aspect and ontology.terms[term].parents)
+        raised = np.zeros((len(truth), len(columns)))
+        for number, column in enumerate(columns):
+            below = [place for place, own in enumerate(above) if column in own]
+            if below:
+                raised[:, number] = values[:, below].max(axis=1)
+        annotated = [own for own in own_train if own]  # a protein without a term of this ontology is unknown, not negative
+        bits = information_content(ontology, annotated)
+        naive = naive_scores(annotated, columns, len(truth)) if annotated else np.zeros_like(raised)
+        found[aspect] = OntologyScores(
+            fmax(own_truth, raised, columns),
+            smin(own_truth, raised, columns, bits),
+            fmax(own_truth, naive, columns),
+            smin(own_truth, naive, columns, bits),
+            len(columns),
+        )
+    return found
 
 
 def fmax(truth: Truth, scores: NDArray[np.floating], terms: Sequence[str]) -> Fmax:
