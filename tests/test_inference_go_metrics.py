@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -125,8 +126,13 @@ def test_annotations_and_scores_are_propagated_and_the_ontologies_kept_apart(tmp
     # the frequency baseline at up to 0.25 says A, B, C, D of both; above it A and B
     assert own.naive_fmax.fmax == pytest.approx(2 * 0.75 * (5 / 6) / (0.75 + 5 / 6))
     assert own.naive_smin.remaining_uncertainty == 0.5 and own.naive_smin.misinformation == pytest.approx(math.log2(4 / 3) / 2)
-    with pytest.raises(InputError, match="'GO:9' is not a term"):
+    with pytest.raises(InputError, match="knows none of the 1 scored terms"):
         score_ontologies(ontology, [{"GO:C"}], np.array([[0.5]]), ["GO:9"], train)
+    unknown: Counter[str] = Counter()
+    with_stranger = score_ontologies(
+        ontology, [{"GO:C", "GO:9"}, {"GO:A"}], np.array([[0.8, 0, 1], [0, 0.3, 1]]), ["GO:D", "GO:A", "GO:9"], train, unknown
+    )
+    assert with_stranger == found and unknown == {"GO:9": 2}
 
 
 def test_a_term_is_never_scored_below_one_under_it() -> None:

@@ -14,6 +14,7 @@ nearest training proteins, each with the similarity of the nearest one that has 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,26 +79,34 @@ class OntologyScores:
 
 
 def score_ontologies(
-    ontology: Ontology, truth: Truth, scores: NDArray[np.floating], terms: Sequence[str], train: Truth
+    ontology: Ontology,
+    truth: Truth,
+    scores: NDArray[np.floating],
+    terms: Sequence[str],
+    train: Truth,
+    unknown: Counter[str] | None = None,
 ) -> dict[str, OntologyScores]:
     """Return F-max and S-min of each ontology in which a protein has a true term, by its letter.
 
     `truth` and `train` are annotations as they are given, `scores` (N, K) those of `terms`: all are propagated here, a term above several
-    takes the highest of their scores, and the information of terms is that of `train`.
-    Raises InputError for a scored term that the ontology does not know, and what `fmax` raises.
+    takes the highest of their scores, and the information of terms is that of `train`. Terms that the ontology does not know (a file of
+    another year) are left out and counted in `unknown`, once each time they occur.
+    Raises InputError where it knows none of the scored terms, and what `fmax` raises.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(truth), len(terms)):
         raise InputError(f"scores of shape {values.shape}", f"({len(truth)}, {len(terms)}): proteins and terms")
-    above = [ontology.ancestors(term) for term in terms]
-    true, known = [ontology.propagate(own) for own in truth], [ontology.propagate(own) for own in train]
+    if terms and not any(map(ontology.resolve, terms)):
+        raise InputError(f"the ontology knows none of the {len(terms)} scored terms ({terms[0]}, ...)", "GO ids such as GO:0005829")
+    above = [frozenset().union(*ontology.propagate([term], unknown).values()) for term in terms]
+    true, known = [ontology.propagate(own, unknown) for own in truth], [ontology.propagate(own, unknown) for own in train]
     found = {}
     for aspect in ASPECTS.values():
         own_truth, own_train = [sets[aspect] for sets in true], [sets[aspect] for sets in known]
         if not any(own_truth):
             continue
         listed = {term for own in (*above, *own_train) for term in own}
-        columns = sorted(term for term in listed if ontology.terms[term].aspect == aspect and ontology.terms[term].parents)
+        columns = sorted(term for term in listed if ontology.terms[term].aspect == aspect)
         raised = np.zeros((len(truth), len(columns)))
         for number, column in enumerate(columns):
             below = [place for place, own in enumerate(above) if column in own]
