@@ -56,7 +56,9 @@ def test_every_gene_gives_one_positive_and_one_negative_of_kinds_in_equal_number
 
 
 def test_each_negative_is_what_its_name_says(tmp_path: Path) -> None:
-    rows = conform_rows(write_genes(tmp_path / "genes.csv"), ConformOptions(residues=20, bases=70), Counter())
+    path = write_genes(tmp_path / "genes.csv")
+    proteins = dict(line.split(",")[::2] for line in path.read_text().split()[1:])
+    rows = conform_rows(path, ConformOptions(residues=20, bases=70), Counter())
     positives = {row["gene"]: row for row in rows if row["label"] == "1"}
     kinds = by_kind(rows)
     for row in rows:
@@ -72,7 +74,13 @@ def test_each_negative_is_what_its_name_says(tmp_path: Path) -> None:
         assert sum(a != b for a, b in zip(row["protein"], own["protein"], strict=True)) == 2
     assert all(reverse_complement(row["dna"]) == positives[row["gene"]]["dna"] for row in kinds[REVERSE_COMPLEMENT])
     assert all(six_frame_match(row["dna"], row["protein"]) == 1 for row in kinds[REVERSE_COMPLEMENT])
-    assert all(six_frame_match(row["dna"], row["protein"]) <= 0.5 for row in kinds[OTHER_GENE])
+    for row in kinds[OTHER_GENE]:
+        assert six_frame_match(row["dna"], row["protein"]) <= 0.5
+        assert [name for name, protein in proteins.items() if row["protein"] in protein] not in ([], [row["gene"]])
+    for row in kinds[FRAMESHIFT]:  # the first and the last third are read in different frames
+        frames = [translate(row["dna"][shift:], 11) for shift in range(3)]
+        first, last = ({shift for shift in range(3) if part in frames[shift]} for part in (row["protein"][:6], row["protein"][-6:]))
+        assert len(first) == len(last) == 1 and first != last
 
 
 def test_the_dna_begins_in_every_frame(tmp_path: Path) -> None:
@@ -167,5 +175,5 @@ def test_no_real_test_gene_is_trained_on() -> None:
     assert {split: len(rows) for split, rows in table.splits.items()} == {"train": 4000, "dev": 784, "test": 792}
     assert not genes["test"] & (genes["train"] | genes["dev"]) and not genes["dev"] & genes["train"]
     assert table.labels == ["Conform", "Not Conform"] and not table.duplicates_removed
-    translated = load_task(read_task(TASKS / "cds_translation.yaml"), DATA)
-    assert all(row["oracle"] == row["label"] for rows in translated.splits.values() for row in rows)
+    translated = translation_rows(ECOLI / "test.csv", TranslationOptions(residues=60), Counter())
+    assert len(translated) == 410 and all(row["oracle"] == row["protein"] for row in translated)

@@ -17,11 +17,11 @@ from llama_gene.sequences.alphabet import reverse_complement
 
 DATA = Path(os.environ.get("LLAMA_GENE_DATA", "nowhere"))
 TASKS = Path(__file__).parent.parent / "launch" / "configs" / "tasks"
-DNA = "TTTTTTTTTT" + "ATGAAACCC" + "GTAAAAAAAG" + "GGGTTTTAA" + "CCCCCCCCCCCC"  # 10 + 9 + 10 + 9 + 12
-STATES = "O" * 10 + "E" * 9 + "I" * 10 + "E" * 9 + "O" * 12
+DNA = "TTTTTTTTTT" + "ATGAAACCC" + "GTAAAAAAAG" + "GGGTTTTTTTAA" + "CCCCCCCCCCCC"  # 10 + 9 + 10 + 12 + 12
+STATES = "O" * 10 + "E" * 9 + "I" * 10 + "E" * 12 + "O" * 12
 
 
-def write_gff(folder: Path, dna: str = DNA, lines: tuple[str, ...] = ("+ 11 19", "+ 30 38")) -> tuple[Path, Path]:
+def write_gff(folder: Path, dna: str = DNA, lines: tuple[str, ...] = ("+ 11 19", "+ 30 41")) -> tuple[Path, Path]:
     rows = ["##gff-version 3"]
     for line in lines:
         strand, start, end = line.split()
@@ -40,21 +40,21 @@ def rows_of(folder: Path, rejected: Counter[str] | None = None, **options: objec
 def test_a_gene_and_its_flanks_with_one_state_a_base(tmp_path: Path) -> None:
     write_gff(tmp_path)
     (row,) = rows_of(tmp_path)
-    assert (row["sequence"], row["states"]) == (DNA[5:43], STATES[5:43])
-    assert (row["gene"], row["record"], row["source"]) == ("g+", "chr", "genes.gff:chr:6..43+:1")
+    assert (row["sequence"], row["states"]) == (DNA[5:46], STATES[5:46])
+    assert (row["gene"], row["record"], row["source"]) == ("g+", "chr", "genes.gff:chr:6..46+:1")
 
 
 def test_a_gene_of_the_other_strand_is_turned(tmp_path: Path) -> None:
     turned = reverse_complement(DNA)
-    write_gff(tmp_path, turned, ("- 13 21", "- 32 40"))
+    write_gff(tmp_path, turned, ("- 13 24", "- 35 43"))
     (row,) = rows_of(tmp_path)
-    assert (row["sequence"], row["states"]) == (DNA[5:43], STATES[5:43])
+    assert (row["sequence"], row["states"]) == (DNA[5:46], STATES[5:46])
 
 
 def test_a_gene_of_the_other_strand_does_not_colour_this_one(tmp_path: Path) -> None:
-    write_gff(tmp_path, DNA, ("+ 11 19", "+ 30 38", "- 3 8", "- 39 44"))
+    write_gff(tmp_path, DNA, ("+ 11 19", "+ 30 41", "- 3 8", "- 42 47"))
     rows = {row["gene"]: row for row in rows_of(tmp_path)}
-    assert rows["g+"]["states"] == STATES[5:43]
+    assert rows["g+"]["states"] == STATES[5:46]
     assert set(rows["g-"]["states"]) == {"E", "I", "O"}
 
 
@@ -68,7 +68,7 @@ def test_a_long_gene_is_cut_into_tiles_and_short_ends_are_counted(tmp_path: Path
 
 
 def test_what_is_no_gene_to_ask_about_is_counted(tmp_path: Path) -> None:
-    write_gff(tmp_path, DNA[:25] + "N" + DNA[26:], ("+ 11 19", "+ 30 38", "- 3 8"))
+    write_gff(tmp_path, DNA[:25] + "N" + DNA[26:], ("+ 11 19", "+ 30 41", "- 3 8"))
     rejected: Counter[str] = Counter()
     assert rows_of(tmp_path, rejected) == []
     assert rejected == {"gene without an intron": 1, "tile with an unknown base": 1}
