@@ -13,6 +13,7 @@ import yaml
 
 from llama_gene.cli import STAGES
 from llama_gene.config import parse
+from llama_gene.data.paper_tables import read_paper_table
 from llama_gene.data.tasks import read_task
 from llama_gene.recipes.vocab import _check as check_vocab
 
@@ -24,10 +25,12 @@ AUTO = {"train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumula
 
 
 def stage_of(path: Path) -> str:
-    """Return the stage that a config is for: by its name (pretrain.yaml, vocab_unified.yaml), or `task` for a task's description."""
+    """Return the stage that a config is for: by its name (pretrain.yaml, vocab_unified.yaml), or by its folder (`task`, `table`)."""
     if path.parts[0] == "vocab":
         return "vocab"
     first = path.stem.split("_")[0]
+    if path.parent.name == "tables":
+        return "table"
     return "task" if path.parent.name == "tasks" or first == "task" else first
 
 
@@ -61,6 +64,9 @@ def test_every_yaml_is_parsed_by_its_stage(path: Path) -> None:
     stage = stage_of(path)
     if stage == "task":
         assert read_task(ROOT / path).title
+        return
+    if stage == "table":
+        assert read_paper_table(ROOT / path).rows
         return
     assert stage in STAGES
     config = parsed(path)

@@ -127,7 +127,7 @@ def read_task_splits(task: Task, data_dir: Path) -> list[SplitRows]:
             continue
         rows = SplitRows(task.name, split, tuple(task.kinds))
         for name in names:
-            for number, cells in enumerate(read_table(data_dir / name, task.columns), start=1):
+            for number, cells in enumerate(task.read_cells(data_dir / name, task.columns, data_dir), start=1):
                 sequences = [cells[column].strip() for column in task.columns]
                 if named is not None and not all(sequence in named for sequence in sequences):
                     rows.rejected[_UNNAMED] = rows.rejected.get(_UNNAMED, 0) + 1

@@ -27,6 +27,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
 import yaml
 
+from llama_gene.data.derived.tables import check_derivation, derived_rows
 from llama_gene.data.structure import STATE_NAMES, UNKNOWN, reduce_states
 from llama_gene.errors import ConfigError, InputError, MissingFileError, did_you_mean
 from llama_gene.sequences.alphabet import get_alphabet, reverse_complement
@@ -72,6 +73,10 @@ class Task:
     """Test files; never trained on, nothing is chosen by them."""
     files: list[str] = field(default_factory=list)
     """Files without splits, instead of train, dev and test: divided here by clusters of similar sequences (or by group_column)."""
+    derive: str = ""
+    """The files are no tables of labelled rows: make the rows from them, by this name of `llama_gene.data.derived.tables`."""
+    derive_options: dict[str, str] = field(default_factory=dict)
+    """Options of `derive`; each derivation says which it has."""
     sequences_table: str = ""
     """Table of identifiers (first column) and sequences (column `sequence`), where the rows name sequences only."""
     group_column: str = ""
@@ -136,9 +141,18 @@ class Task:
             if not name.strip() or name != name.strip() or "\n" in name:
                 raise ConfigError(f"{where}: label name {name!r}", "one line of text without spaces around it", "Change labels")
 
+        check_derivation(self.derive, self.derive_options, where)
+
     def table_names(self) -> list[str]:
         """Return the names of all tables of the task, relative to the data folder."""
-        return [*self.train, *self.dev, *self.test, *self.files, *([self.sequences_table] if self.sequences_table else [])]
+        derived_from = check_derivation(self.derive, self.derive_options, f"task '{self.name}'")
+        return [*self.train, *self.dev, *self.test, *self.files, *([self.sequences_table] if self.sequences_table else []), *derived_from]
+
+    def read_cells(self, path: Path, columns: Sequence[str], data_dir: Path, rejected: Counter[str] | None = None) -> list[dict[str, str]]:
+        """Return the rows of one of the task's files: of a table, or those that `derive` makes; `rejected` counts what it leaves out."""
+        if self.derive:
+            return derived_rows(self.derive, self.derive_options, path, columns, data_dir, rejected)
+        return read_table(path, columns)
 
 
 class TaskRow(TypedDict):
@@ -309,7 +323,9 @@ class _RowReader:
         rows = []
         for name in names:
             path = self._path(name)
-            for number, cells in enumerate(read_table(path, [*task.columns, task.label_column, *optional]), start=2):
+            for number, cells in enumerate(
+                task.read_cells(path, [*task.columns, task.label_column, *optional], self.data_dir, self.rejected), start=2
+            ):
                 row = self._row(cells, f"{path}, line {number}")
                 if isinstance(row, str):
                     self.rejected[row] += 1
