@@ -1,7 +1,7 @@
 """Instructions -> a folder of task files for EleutherAI's lm-evaluation-harness, so that anyone can ask any model our questions.
 
-One closed task gives two files: NAME.jsonl, a row {"prompt", "choices", "gold", "row", "group"} for each question, and NAME.yaml, which tells
-`lm_eval --include_path FOLDER --tasks llama_gene` to score every choice behind the prompt (multiple_choice, accuracy, no examples).
+One closed task gives two files: NAME.jsonl, a row {"prompt", "choices", "gold", "row", "group"} for each question, and NAME.yaml, which
+tells `lm_eval --include_path FOLDER --tasks llama_gene` to score every choice behind the prompt (multiple_choice, accuracy, no examples).
 
 The harness splits a question at the seam between context and continuation, and its seam has three traps. The text is cut such that none
 of them is met (measured in tests/test_inference_harness.py):
@@ -10,10 +10,11 @@ of them is met (measured in tests/test_inference_harness.py):
    ids(whole)[len(ids(context)):] as the continuation. A prompt that ends in ":\\n" loses its newline where ":\\n" is one token (LLaMA-3).
    So `prompt` ends with the last letter of the input, and each choice begins with the fixed text between input and answer
    ("\\n\\n### Response:\\n"). That adds the same log-likelihood to all choices of a row: the argmax and differences are ours.
-2. It gives BOS only where the tokenizer's own post-processor does, and no EOS. With a tokenizer, BOS is written into the prompt and EOS into
-   each choice, as the prompt contract has them (`prompts.py`): the ids are then ours. Without EOS a label that begins another
+2. It gives BOS only where the tokenizer's own post-processor does, and no EOS. With a tokenizer, BOS is written into the prompt and EOS
+   into each choice, as the prompt contract has them (`prompts.py`): the ids are then ours. Without EOS a label that begins another
    ("EC 1.1" and "EC 1.1.2") would always be the likelier one, so such labels are refused.
-3. What is longer than the model is cut off at the left, without a word in the results. With `max_length` such rows are left out and counted.
+3. What is longer than the model is cut off at the left, without a word in the results. With `max_length` such rows are left out and
+   counted.
 
 The texts are read from the columns as they stand (doc_to_text: prompt), never as Jinja templates.
 """
@@ -83,9 +84,7 @@ def harness_task(
             if max_length is not None and len(ours) + max(map(len, answers)) > max_length:
                 too_long += 1
                 continue
-            other_ids += any(
-                split_ids(tokenizer, prompt, choice) != ours + answer for choice, answer in zip(choices, answers, strict=True)
-            )
+            other_ids += any(split_ids(tokenizer, prompt, choice) != ours + answer for choice, answer in zip(choices, answers, strict=True))
         rows.append(
             {
                 "prompt": prompt,

@@ -12,8 +12,8 @@ error comes from those of its tasks.
 What a reader of the numbers should know, each pinned by a test:
 
 - float32: the harness takes the log-softmax in the model's precision; we ask for float32 whatever that is.
-- BOS is given where the tokenizer's own post-processor gives it (add_bos_token unset, the harness's default, so that published numbers can be
-  compared). Two models of which only one gets a BOS are refused.
+- BOS is given where the tokenizer's own post-processor gives it (add_bos_token unset, the harness's default, so that published numbers can
+  be compared). Two models of which only one gets a BOS are refused.
 - Columns of the head behind the last token (padded vocabularies) share in the harness's softmax, in ours they do not.
 - A question longer than the model is cut off at the left by the harness: counted here as `cut`.
 - Requests that base and model tokenise differently are counted, too: a splice that touches English would show here.
@@ -99,14 +99,15 @@ def english_results(
     if limit is not None and limit < 1:
         raise ConfigError(f"the limit is {limit} questions a task", "at least 1")
     manager = open_tasks(tasks, include_path)
+    _check_once(tasks, manager.task_index)
     if not download:
         refuse_downloads(manager, tasks)  # before anything of the models' size is loaded
     runs: dict[str, HarnessRun] = {}
     for when, asked in (("before", base), ("after", model)):
         if asked is not None:
             runtime.get_logger().info("english: %s, %s", when, asked if isinstance(asked, (str, Path)) else "the loaded model")
-            loaded = asked if isinstance(asked, tuple) else _load(asked, precision)
-            runs[when] = run_harness(*loaded, manager, tasks, limit, num_fewshot, batch_size, max_length, seed)
+            loaded, tokenizer = asked if isinstance(asked, tuple) else _load(asked, precision)
+            runs[when] = run_harness(loaded, tokenizer, manager, tasks, limit, num_fewshot, batch_size, max_length, seed)
             del loaded
             _free()
     before, after = runs.get("before"), runs["after"]
@@ -244,7 +245,7 @@ def check_installed() -> None:
 def open_tasks(tasks: Sequence[str], include_path: Path | str | None = None) -> Any:
     """Return the harness's index that holds the tasks: of `include_path` alone where they all stand there, else with its own ones.
 
-    Reading its own 14,000 files takes 9 s. Raises ConfigError for a name that it does not know, InputError for a folder without tasks.
+    Reading its own 14,000 files takes seconds. Raises ConfigError for a name that it does not know, InputError for a folder without tasks.
     """
     check_installed()
     from lm_eval.tasks import TaskManager
@@ -266,6 +267,15 @@ def open_tasks(tasks: Sequence[str], include_path: Path | str | None = None) -> 
                 did_you_mean(name, manager.all_tasks) or "List them: lm_eval ls tasks",
             )
     return manager
+
+
+def _check_once(tasks: Sequence[str], index: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a task is asked for twice, by its name and by a group's: the harness refuses that."""
+    first: dict[str, str] = {}
+    for name in tasks:
+        for task in _members(name, index):
+            if first.setdefault(task, name) != name or tasks.count(name) > 1:
+                raise ConfigError(f"task '{task}' is asked for by '{first[task]}' and by '{name}'", "each task once", "Leave one out")
 
 
 def refuse_downloads(manager: Any, tasks: Sequence[str]) -> None:

@@ -30,8 +30,8 @@ class Config:
     template: str = "alpaca"
     """Prompt template."""
     tokenizer: str | None = None
-    """Tokenizer folder of the model that will be asked: its BOS and EOS are written into the texts and the token ids are compared with ours.
-    Unset: plain text for any model, without EOS."""
+    """Tokenizer folder of the model that will be asked: its BOS and EOS are written into the texts, and the token ids are compared with
+    ours. Unset: plain text for any model, without EOS."""
     max_length: int | None = None
     """Leave out (and count) rows longer than this many tokens, with the tokenizer's; the harness would cut them off at the left."""
 
@@ -53,7 +53,9 @@ def run(config: Config) -> Path:
     with runtime.whole_dir(config.output_dir) as folder:
         for name, examples in chosen.items():
             task = harness_task(name, examples, config.template, tokenizer, config.max_length)
-            write_task(task, folder, config.output_dir, {**template_facts(config.template), "split": config.split, "vocabulary": vocabulary})
+            write_task(
+                task, folder, config.output_dir, {**template_facts(config.template), "split": config.split, "vocabulary": vocabulary}
+            )
             entries[name] = {"rows": len(task.rows), "too_long": task.too_long, "other_ids": task.other_ids}
             if task.other_ids:
                 runtime.get_logger().warning("%s: %s rows have other token ids in the harness than here", name, f"{task.other_ids:,}")
