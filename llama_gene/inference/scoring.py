@@ -17,20 +17,18 @@ scores would depend on the batch mates (law 8).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from llama_gene.errors import InputError
+from llama_gene.models.states import keeps_a_state
 
 MAX_LOGITS = 2**27  # float32 numbers in one batch's logits: 512 MiB
 SharedLabels = Sequence[Sequence[int]]
@@ -58,8 +56,8 @@ def score_labels(
     num_labels = max((len(row) for row in rows), default=0)
     longest = [max((len(label) for label in row), default=0) for row in rows]
     _check(prompts, rows, longest, context_length(model))
-    if getattr(model, "_is_stateful", False):  # Mamba, RWKV: a state, not a cache that could be cut back to the prompt
-        from llama_gene.inference.whole_rows import score_whole_rows
+    if keeps_a_state(model):
+        from llama_gene.inference.whole_rows import score_whole_rows  # which takes its batches from here
 
         return score_whole_rows(model, prompts, rows, batch_tokens, vocab_size or _num_columns(model), progress)
     scores = np.full((len(prompts), num_labels), -np.inf)
@@ -94,7 +92,6 @@ class Prefix:
 
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], croppable: bool = False) -> Prefix:
     """Run prompts, left-padded, without their last tokens. `croppable` keeps what a sliding-window cache would forget."""
-    _check_cache(model)
     device = model.device
     cache = DynamicCache(config=model.config)
     if croppable:
@@ -208,14 +205,3 @@ def _check(prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[Sequence[in
                 f"at most the model's {limit}",
                 "Leave the prompt out or shorten its sequence",
             )
-
-
-def _check_cache(model: PreTrainedModel) -> None:
-    """Raise InputError for a model that has no `past_key_values` (Mamba, RWKV): it would forget the prompt without a word."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    if "past_key_values" not in inspect.signature(inner.forward).parameters:
-        raise InputError(
-            f"{type(inner).__name__} keeps what it has read in a form of its own",
-            "a model with past_key_values for generated answers",
-            "Score labels instead (scorer: likelihood)",
-        )
