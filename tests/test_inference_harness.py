@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from llama_gene import runtime
 from llama_gene.data.harness_tasks import harness_task, split_ids, write_task
 from llama_gene.data.instructions import Example
-from llama_gene.data.prompts import encode_answer, encode_prompt, get_template, render_user
+from llama_gene.data.prompts import encode_answer, encode_prompt, get_template, render_prompt, render_user
 from llama_gene.errors import ConfigError, InputError, MachineError, MismatchError
 from llama_gene.inference import harness
 from llama_gene.inference.harness import (
@@ -33,6 +34,7 @@ from llama_gene.inference.harness import (
 )
 from llama_gene.inference.scoring import score_labels
 from llama_gene.models.adapters import load_model
+from llama_gene.tokenization.tokenizer import open_vocabulary
 from tests.fixtures.tiny_tokenizers import sentencepiece_like, tiktoken_like, without_bos
 from tests.fixtures.tiny_vocabularies import spliced
 from tests.tiny_models import save_adapter, tiny_gpt2, tiny_llama, tiny_tokenizer
@@ -210,6 +212,24 @@ def test_a_seam_behind_the_header_would_lose_the_newline_of_a_llama3_vocabulary(
     context, answer = "### Response:\n", "promoter"
     assert tokenizer.decode(split_ids(tokenizer, context, answer)) == "### Response:promoter"
     assert tokenizer.decode(split_ids(tokenizer, "ACGT", "\n\n" + context + answer)) == "ACGT\n\n### Response:\npromoter"
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("LLAMA_GENE_DATA" not in os.environ, reason="LLAMA_GENE_DATA names no data folder")
+@pytest.mark.parametrize(("name", "lost"), [("llama2", 0), ("llama3", 100)])
+def test_real_vocabularies_lose_nothing_at_the_seam(name: str, lost: int) -> None:
+    folder = Path(os.environ["LLAMA_GENE_DATA"])
+    tokenizer = open_vocabulary(str(folder / "tokenizers" / name / "tokenizer.model")).tokenizer()
+    rows: list[Any] = json.loads((folder / "instructions" / "llama_gene_dna_test_1000_with_predictions.json").read_text())
+    behind_the_prompt = 0
+    for row in rows[::10]:
+        example: Any = {**row, "task": "t", "labels": [row["output"]], "group": ""}
+        assert harness_task("t", [example], tokenizer=tokenizer).other_ids == 0
+        message = render_user(row["instruction"], row["input"])
+        prompt, answer = tokenizer.bos_token + render_prompt(message), row["output"] + tokenizer.eos_token
+        ours = encode_prompt(tokenizer, message) + encode_answer(tokenizer, row["output"])
+        behind_the_prompt += split_ids(tokenizer, prompt, answer) != ours
+    assert behind_the_prompt == lost
 
 
 # --- English: two models, the same questions -------------------------------------------------------------------------------------
