@@ -41,7 +41,7 @@ from llama_gene.errors import ConfigError, InputError, MachineError, MismatchErr
 if TYPE_CHECKING:
     from llama_gene.models.settings import Precision
 
-PACKAGE, OLDEST = "lm-eval", "0.4.13"
+PACKAGE, OLDEST = "lm-eval", "0.4.12"
 Z95 = 1.959963984540054
 NUM_RESAMPLES = 1000  # of the bootstrap, for metrics that are no mean
 _FILE_FORMATS = ("json", "csv", "text", "parquet", "arrow", "pandas", "xml")
