@@ -36,6 +36,6 @@ def test_without_the_harness_english_is_one_line(
     monkeypatch.setattr(runtime, "package_version", lambda name="llama-gene": "not installed")
     assert cli.main(f"evaluate --model {tmp_path} --english arc_easy --output_dir {tmp_path / 'out'}".split()) == 2
     assert capsys.readouterr().err == (
-        "llama-gene evaluate: lm-evaluation-harness is not installed; expected lm-eval 0.4.13 or newer. "
+        "llama-gene evaluate: lm-evaluation-harness is not installed; expected lm-eval 0.4.12 or newer. "
         'Install it: pip install "llama-gene[harness]".\n'
     )
