@@ -161,7 +161,7 @@ def test_bits_alone_need_no_instructions(place: Path, tmp_path: Path) -> None:
 def test_what_is_missing_is_named_before_a_model_is_loaded(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--model and --output_dir"):
         run(Config(instructions=place / "instructions"))
-    with pytest.raises(ConfigError, match="neither instructions nor corpus"):
+    with pytest.raises(ConfigError, match="none of instructions, corpus and english"):
         run(Config(model="x", output_dir=tmp_path / "out"))
     with pytest.raises(ConfigError, match="there is no task 'promotr'"):
         run(config(place, tmp_path / "out", model="nowhere", tasks=["promotr"]))

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from llama_gene.errors import InputError
 from llama_gene.inference.scoring import MAX_LOGITS, batches_by_length, context_length, inference_of, read_prompts
+from llama_gene.models.states import takes_a_cache
 from llama_gene.tokenization.tokenizer import decode
 
 
@@ -92,7 +93,13 @@ def stop_tokens(model: PreTrainedModel, tokenizer: Any) -> set[int]:
 
 
 def check_room(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    """Raise InputError when a prompt is empty or leaves no room for the answer in the model's context."""
+    """Raise InputError when a prompt is empty or leaves no room for the answer in the model's context, or the model would forget it."""
+    if not takes_a_cache(model):
+        raise InputError(
+            f"{type(model).__name__} keeps what it has read in a form of its own",
+            "a model with past_key_values for generated answers",
+            "Score labels instead (scorer: likelihood)",
+        )
     limit = context_length(model)
     for i, prompt in enumerate(prompts):
         if not prompt:

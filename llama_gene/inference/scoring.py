@@ -28,6 +28,7 @@ from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from llama_gene.errors import InputError
+from llama_gene.models.states import keeps_a_state
 
 MAX_LOGITS = 2**27  # float32 numbers in one batch's logits: 512 MiB
 SharedLabels = Sequence[Sequence[int]]
@@ -55,6 +56,10 @@ def score_labels(
     num_labels = max((len(row) for row in rows), default=0)
     longest = [max((len(label) for label in row), default=0) for row in rows]
     _check(prompts, rows, longest, context_length(model))
+    if keeps_a_state(model):
+        from llama_gene.inference.whole_rows import score_whole_rows  # which takes its batches from here
+
+        return score_whole_rows(model, prompts, rows, batch_tokens, vocab_size or _num_columns(model), progress)
     scores = np.full((len(prompts), num_labels), -np.inf)
     width = vocab_size or _num_columns(model)
     lengths = [len(prompt) + extra for prompt, extra in zip(prompts, longest, strict=True)]

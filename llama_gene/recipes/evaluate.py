@@ -63,6 +63,18 @@ class Config:
     """Bootstrap resamples of an interval."""
     seed: int = 0
     """Seed of the bootstrap, of the floor and of the choice of documents."""
+    english: list[str] = field(default_factory=list)
+    """Tasks of lm-evaluation-harness (extra `harness`), asked of base and model: is English kept? Names of tasks, groups or tags."""
+    english_include: Path | None = None
+    """Folder with task files of your own, for `english`."""
+    english_limit: int | None = None
+    """Ask only the first questions of each English task."""
+    english_shots: int | None = None
+    """Examples in front of each English question, where the task leaves it open; unset: the task's own number."""
+    english_batch: int = 8
+    """English questions of a batch."""
+    english_download: bool = False
+    """Let English tasks download their data; without it only local files and, with HF_HUB_OFFLINE=1, the local cache are read."""
     output_dir: Path | None = None
     """Folder to write: results.json, results.md, results.png, predictions.jsonl, manifest.json."""
 
@@ -71,8 +83,9 @@ def run(config: Config) -> dict[str, Any]:
     """Evaluate, write the folder and return what results.json holds."""
     if config.model is None or config.output_dir is None:
         raise ConfigError("model or output_dir is not given", "--model and --output_dir")
-    if config.instructions is None and config.corpus is None:
-        raise ConfigError("neither instructions nor corpus is given", "--instructions FOLDER, --corpus FOLDER or both")
+    if config.instructions is None and config.corpus is None and not config.english:
+        raise ConfigError("none of instructions, corpus and english is given", "--instructions FOLDER, --corpus FOLDER or --english TASK")
+    english = _measure_english(config)
     examples = _read_instructions(config)
     documents = _read_documents(config)
 
@@ -107,6 +120,7 @@ def run(config: Config) -> dict[str, Any]:
         "simulated": _is_simulated(config),
         "tasks": results,
         "languages": languages,
+        "english": english,
         "seconds": round(time.monotonic() - start, 1),
     }
     with runtime.whole_dir(config.output_dir) as folder:
@@ -139,6 +153,10 @@ def render_report(report: Mapping[str, Any], table: str) -> str:
                 f"| {name} | {facts['unit']} | {facts['after']['letters']:,} | {before} | {facts['after']['bits_per_letter']:.3f} |"
             )
         parts.append("\n".join(lines))
+    if report["english"]:
+        from llama_gene.inference.harness import render_english
+
+        parts.append(render_english(report["english"]).rstrip("\n"))
     return "\n\n".join(parts) + "\n"
 
 
@@ -214,6 +232,28 @@ def _is_simulated(config: Config) -> bool:
     """Return whether a folder that the numbers come from says that its data is simulated."""
     manifests = [runtime.read_manifest(folder) for folder in (config.instructions, config.corpus) if folder is not None]
     return any(facts.get("simulated") for manifest in manifests for facts in (manifest, *manifest.get("tasks", {}).values()))
+
+
+# --- English ---------------------------------------------------------------------------------------------------------------------
+
+
+def _measure_english(config: Config) -> dict[str, Any] | None:
+    """Return the harness's results on base (if one is given) and model; None where no English task is asked for."""
+    if not config.english:
+        return None
+    from llama_gene.inference.harness import english_results
+
+    return english_results(
+        config.base,
+        config.model,
+        config.english,
+        config.english_include,
+        config.english_limit,
+        config.english_shots,
+        config.english_batch,
+        download=config.english_download,
+        seed=config.seed,
+    )
 
 
 # --- languages -------------------------------------------------------------------------------------------------------------------
