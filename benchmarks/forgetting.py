@@ -126,18 +126,8 @@ def main() -> None:
     genes = (1 - arguments.replay) / 2
     replayed = {"dna": genes, "protein": genes, "english": arguments.replay}
     print(f"\n{len(english)} held-out English documents, {sum(map(len, english)):,} letters; {before:.4f} bits per byte before.\n")
-    head = [
-        "English",
-        "new rows",
-        "learning rate",
-        "seed",
-        "whole documents, after",
-        "change",
-        "packed rows, change",
-        "DNA, bits/base",
-        "protein",
-    ]
-    print(f"| {' | '.join(head)} |\n|---|" + "---:|" * (len(head) - 1))
+    print("| English | new rows | learning rate | seed | documents, after | change | packed rows, change | at the start | DNA | protein |")
+    print("|---|" + "---:|" * 9)
     for start, rate in itertools.product(arguments.starts, arguments.learning_rates):
         changes = []
         for seed in arguments.seeds:
@@ -149,7 +139,7 @@ def main() -> None:
             first, last = found["looks"][0], found["looks"][-1]
             genes_cells = [f"{first[key]:.3f} -> {last[key]:.3f}" for key in ("held_out/dna", "held_out/protein")]
             after = english_bits(work / name, english)
-            changes.append((after / before - 1, last["held_out/english"] / first["base/english"] - 1))
+            changes.append((after / before - 1, *(look["held_out/english"] / first["base/english"] - 1 for look in (last, first))))
             cells = [f"{after:.4f}", *(f"{100 * change:+.2f} %" for change in changes[-1]), *genes_cells]
             print(f"| {100 * arguments.replay:g} % | {start} | {rate:g} | {seed} | {' | '.join(cells)} |", flush=True)
         if len(changes) > 1:
