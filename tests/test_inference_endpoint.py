@@ -81,7 +81,9 @@ def letter_by_letter(route: str, body: dict[str, Any], number: int) -> Reply:
 
 
 def test_answers_come_in_the_order_of_the_messages_which_are_sent_as_they_are(server: Server) -> None:
-    server.reply = lambda route, body, number: (time.sleep(0.02 if number % 2 else 0), said(f" {body['messages'][0]['content'][::-1]}\n"))[1]
+    server.reply = lambda route, body, number: (time.sleep(0.02 if number % 2 else 0), said(f" {body['messages'][0]['content'][::-1]}\n"))[
+        1
+    ]
     messages = [f"Is it a promoter?\n\n### Input:\nACGT{i}" for i in range(9)]
     assert generate_answers_at(Endpoint(server.url, "gene"), messages, max_new_tokens=8) == [message[::-1].strip() for message in messages]
     route, headers, body = next(asked for asked in server.asked if asked[2]["messages"][0]["content"] == messages[3])
@@ -144,7 +146,11 @@ def test_addresses_and_missing_keys_are_refused_before_a_request() -> None:
 
 
 def test_an_answer_without_text_or_json_is_an_error(server: Server) -> None:
-    for reply, message in [(said(None), "without text"), ((200, {}, "<html>"), "something else than JSON"), ((200, {}, {}), "without choices")]:
+    for reply, message in [
+        (said(None), "without text"),
+        ((200, {}, "<html>"), "something else than JSON"),
+        ((200, {}, {}), "without choices"),
+    ]:
         server.reply = lambda route, body, number, reply=reply: reply  # type: ignore[misc]
         with pytest.raises(InputError, match=message):
             generate_answers_at(Endpoint(server.url, "gene"), ["?"])

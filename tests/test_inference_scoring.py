@@ -95,13 +95,13 @@ def test_law_08_a_score_does_not_depend_on_batch_mates_or_padding(name: str) -> 
             np.testing.assert_allclose(together[-1:], alone, atol=1e-5)
 
 
-ids_of_prompts = st.lists(st.lists(st.integers(3, 6), min_size=1, max_size=24), min_size=1, max_size=9)
-ids_of_labels = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=5)
+ids_of_prompts = st.lists(st.lists(st.integers(3, 6), min_size=1, max_size=20), min_size=1, max_size=4)
+ids_of_labels = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=3)
 SHARED = [5, 4, 3, 5, 6, 3, 3, 4, 6, 5]
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral with a window of 8", "a window in one layer"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(prompts=ids_of_prompts, labels=ids_of_labels, batch_tokens=st.sampled_from([1, 60, 16384]), begin=st.sampled_from([0, 9, 10]))
 def test_law_08_any_prompts_and_labels_score_as_in_plain_passes(
     name: str, prompts: list[list[int]], labels: list[list[int]], batch_tokens: int, begin: int
@@ -209,6 +209,7 @@ def test_a_label_tree_reads_common_beginnings_once_and_spells_every_label() -> N
     assert label_tree([[3, 1], [4, 1]]).sees.tolist() == [[True, False, False], [True, True, False], [True, False, True]]
 
 
+@settings(deadline=None)
 @given(prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=30), max_size=40))
 def test_prefix_groups_hold_every_prompt_once_and_share_what_they_say(prompts: list[list[int]]) -> None:
     groups = prefix_groups(prompts)
@@ -241,7 +242,7 @@ def test_normalised_scores_are_of_a_token_and_behind_the_offsets() -> None:
 
 def test_calibration_takes_away_what_the_model_says_whatever_is_asked() -> None:
     rng = np.random.default_rng(0)
-    neutral = rng.normal(0, 1, (50, 3)) + [5.0, 0.0, -3.0]
+    neutral = rng.normal([5.0, 0.0, -3.0], 1, (50, 3))
     offsets = calibration_offsets(neutral)
     np.testing.assert_allclose(np.exp(offsets), softmax(neutral, axis=1).mean(0))
     np.testing.assert_allclose(calibration_offsets(neutral[:1])[0] - calibration_offsets(neutral[:1])[1], neutral[0, 0] - neutral[0, 1])

@@ -6,12 +6,12 @@ prompt that it was trained on; another model reads the same message in its own w
 
 *Label likelihood* goes to `/completions` with `echo` and `logprobs`: the text prompt + label is sent, and the log-probabilities of the
 tokens that spell the label are summed. The caller renders the prompt (`render_prompt`), since no chat template is applied there; BOS is
-the server's affair. EOS cannot be asked for in text, so a label that another label begins with is refused. A server without log-probabilities
-of the prompt (most commercial ones) gives an error that names `--scorer generate`.
+the server's affair. EOS cannot be asked for in text, so a label that another label begins with is refused. A server without
+log-probabilities of the prompt (most commercial ones) gives an error that names `--scorer generate`.
 
-Requests that time out, are refused for their number (429) or fail in the server (5xx) are tried again after 1, 2, 4 ... seconds, or as long
-as `Retry-After` says. A key is read from the environment variable that the user names; it is put into the request's header and nowhere else:
-it is cut out of the server's error texts, and a redirect, which could carry it elsewhere, is an error.
+Requests that time out, are refused for their number (429) or fail in the server (5xx) are tried again after 1, 2, 4 ... seconds, or as
+long as `Retry-After` says. A key is read from the environment variable that the user names; it is put into the request's header and
+nowhere else: it is cut out of the server's error texts, and a redirect, which could carry it elsewhere, is an error.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"endpoint address '{self.url}'", "http(s)://HOST[:PORT]/v1")
         if parts.username is not None or parts.password is not None or parts.query:
-            raise ConfigError("an endpoint address with a user, a password or a query", "the address alone", "Name a key's variable instead")
+            raise ConfigError(
+                "an endpoint address with a user, a password or a query", "the address alone", "Name a key's variable instead"
+            )
         if self.timeout <= 0 or self.retries < 0 or self.concurrency < 1 or self.first_wait < 0:
             raise ConfigError("endpoint: timeout, retries, concurrency or wait below its least", "above 0 s, 0, 1 and 0 s")
         if self.key_variable is not None and not os.environ.get(self.key_variable):

@@ -201,7 +201,12 @@ def _read_shared(model: PreTrainedModel, ids: Sequence[int]) -> DynamicCache:
 
 
 def _score_batch(
-    model: PreTrainedModel, shared_cache: DynamicCache, prompts: Sequence[Sequence[int]], shared: int, trees: Sequence[LabelTree], width: int
+    model: PreTrainedModel,
+    shared_cache: DynamicCache,
+    prompts: Sequence[Sequence[int]],
+    shared: int,
+    trees: Sequence[LabelTree],
+    width: int,
 ) -> list[NDArray[np.float64]]:
     """Return the scores of each row's labels from one forward pass."""
     num_own = max(len(prompt) for prompt in prompts) - shared - 1
@@ -233,7 +238,7 @@ def _score_batch(
 def _masks(
     model: PreTrainedModel, sees_BTT: NDArray[np.bool_], positions_BT: NDArray[np.int64], shared: int
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Return what each token sees, (B, 1, T, S), as the model's layers want it: all see the shared beginning, windows are cut by position."""
+    """Return what each token sees, (B, 1, T, S), for each kind of layer: all see the shared beginning, windows are cut by position."""
     config = model.config.get_text_config()
     full_BTS = np.concatenate([np.ones((*sees_BTT.shape[:2], shared), dtype=bool), sees_BTT], axis=2)
     masks: dict[str, torch.Tensor] = {}
