@@ -92,7 +92,7 @@ def stream_answer(
 def is_decided(text: str, labels: Sequence[str]) -> bool:
     """Return whether no continuation of an answer's beginning can change which label `semantic_match` finds in it.
 
-    >>> [is_decided(text, ["promoter", "Non-promoter"]) for text in ("Non", "Non-promoter", "promoter-", "promoter.", "I think")]
+    >>> [is_decided(text, ["promoter", "Non-promoter"]) for text in ("Non", "Non-promoter", "promoter-", "promoter, ", "I think")]
     [False, False, False, True, True]
     """
     start = text.strip().strip("\"'`*").lstrip().lower()

@@ -24,7 +24,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -259,6 +259,7 @@ def _masks(
 def _repeated(cache: DynamicCache, num_rows: int) -> DynamicCache:
     """Return a one-row cache as one of many rows: views, which the layers copy when they append to them."""
     repeated = DynamicCache()
+    layer: Any
     for layer in cache.layers:
         row = copy.copy(layer)
         row.keys, row.values = layer.keys.expand(num_rows, -1, -1, -1), layer.values.expand(num_rows, -1, -1, -1)
