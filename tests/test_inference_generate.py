@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llama_gene.errors import InputError
-from llama_gene.inference.generate import generate_answers, stop_tokens, stream_answer
+from llama_gene.inference.generate import generate_answers, is_decided, stop_tokens, stream_answer
+from llama_gene.inference.metrics import semantic_match
 from llama_gene.tokenization.tokenizer import encode_text
 from tests.tiny_models import tiny_gpt2, tiny_llama, tiny_tokenizer
 
@@ -105,3 +108,22 @@ def test_stop_tokens_are_the_tokenizers_and_the_models() -> None:
     model = tiny_llama()
     model.generation_config.eos_token_id = [1, 7]
     assert stop_tokens(model, TOKENIZER) == {1, 7}
+
+
+CLOSED = ["no", "no-go", "yes", "1", "1.5", "1.5.2", "yes sir"]
+words = st.lists(st.sampled_from([*CLOSED, "n", "o", "-", ".", " ", "'", '"', "5", "N", "\n", "x"]), max_size=6).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(begin=words, rest=words)
+def test_no_continuation_changes_a_decided_answer(begin: str, rest: str) -> None:
+    if is_decided(begin, CLOSED):
+        assert semantic_match(begin, CLOSED) == semantic_match(begin + rest, CLOSED)
+
+
+def test_a_batch_ends_when_every_answer_is_decided_or_has_stopped() -> None:
+    model = copying_model(" yes:Qu")
+    prompt = [0, *encode_text(TOKENIZER, "is it?")]
+    assert generate_answers(model, TOKENIZER, [prompt], max_new_tokens=20) == ["yes:Qu"]
+    assert generate_answers(model, TOKENIZER, [prompt], max_new_tokens=20, labels=["no", "yes"]) == ["yes:"]
+    assert generate_answers(model, TOKENIZER, [prompt], max_new_tokens=20, labels=["no", "yes:Quite"]) == ["yes:Qu"]

@@ -8,6 +8,7 @@ characters, which comes back empty where a prompt does not decode to itself (not
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,26 +31,31 @@ def generate_answers(
     temperature: float = 0.0,
     seed: int = 0,
     progress: bool = False,
+    labels: Sequence[str] = (),
 ) -> list[str]:
     """Return the model's answer to each prompt (token ids), without the prompt, without EOS, stripped of outer blanks.
 
     `temperature` 0 is greedy; above 0 tokens are drawn from softmax(logits / temperature) with a generator seeded for the call, so
-    that the same prompts give the same answers. Ids that the tokenizer does not have (padding rows) are never generated.
+    that the same prompts give the same answers. Ids that the tokenizer does not have (padding rows) are never generated. With `labels`
+    a batch also ends when every answer is decided (`is_decided`), so answers are cut short; `semantic_match` gives the same for them.
     Raises InputError when a prompt leaves no room for `max_new_tokens` in the model's context: nothing is truncated.
     """
     check_room(model, prompts, max_new_tokens)
     answers = [""] * len(prompts)
     generator = torch.Generator(model.device).manual_seed(seed)
+    stops = stop_tokens(model, tokenizer)
     lengths = [len(prompt) + max_new_tokens for prompt in prompts]
     max_rows = max(1, MAX_LOGITS // len(tokenizer))
     with tqdm(total=len(prompts), desc="answering", unit="prompt", disable=not progress) as bar:
         for batch in batches_by_length(lengths, batch_tokens, max_rows):
-            columns = list(_steps(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, generator))
-            stops = stop_tokens(model, tokenizer)
-            for b, i in enumerate(batch):
-                ids = [column[b] for column in columns]
-                end = next((step for step, token in enumerate(ids) if token in stops), len(ids))
-                answers[i] = decode(tokenizer, ids[:end]).strip()
+            answered: list[list[int]] = [[] for _ in batch]
+            for column in _steps(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, generator):
+                for ids, token in zip(answered, column, strict=True):
+                    ids.append(token)
+                if labels and all(is_decided(decode(tokenizer, _before(ids, stops)), labels) or stops & set(ids) for ids in answered):
+                    break
+            for i, ids in zip(batch, answered, strict=True):
+                answers[i] = decode(tokenizer, _before(ids, stops)).strip()
             bar.update(len(batch))
     return answers
 
@@ -82,6 +88,27 @@ def stream_answer(
     rest = decode(tokenizer, ids)
     if rest != shown:
         yield rest[len(shown) :]
+
+
+def is_decided(text: str, labels: Sequence[str]) -> bool:
+    """Return whether no continuation of an answer's beginning can change which label `semantic_match` finds in it.
+
+    >>> [is_decided(text, ["promoter", "Non-promoter"]) for text in ("Non", "Non-promoter", "promoter-", "promoter, ", "I think")]
+    [False, False, False, True, True]
+    """
+    start = text.strip().strip("\"'`*").lstrip().lower()
+    if not start or text.endswith("\N{REPLACEMENT CHARACTER}"):
+        return False
+    for label in map(str.lower, labels):
+        # The word's end behind a label may take two more characters to tell ("-like", ".5").
+        if label.startswith(start) or (start.startswith(label) and start[len(label) :] in ("", "-", ".")):
+            return False
+    return True
+
+
+def _before(ids: Sequence[int], stops: set[int]) -> list[int]:
+    """Return the ids before the first stop token."""
+    return list(itertools.takewhile(lambda token: token not in stops, ids))
 
 
 def stop_tokens(model: PreTrainedModel, tokenizer: Any) -> set[int]:

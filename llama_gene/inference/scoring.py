@@ -1,29 +1,34 @@
 """Log-likelihood of every allowed label as the answer to a prompt: such an answer can never be off the list.
 
-B rows of a batch, T tokens of the longest prompt, L tokens of the longest label, V vocabulary, N prompts, K labels.
+B rows of a batch, P shared tokens, O tokens of the longest own part, W nodes of the widest label tree, T = O + W, S = P + T,
+V vocabulary, N prompts, K labels.
 
-1. Run each prompt *without its last token* once and keep its keys and values (the cache).
-2. For each label run [last prompt token + label without its last token] on the cache: these L positions give exactly the
-   distributions of the label's L tokens. Take the float32 log-softmax there, pick the label's tokens, sum.
-3. Crop the cache back to the prompt and take the next label.
+1. Prompts are sorted into groups that begin with the same tokens (the template and the instruction; 66 of about 100 in the papers'
+   rows). The P shared tokens are read once for a group and their keys and values kept (the cache).
+2. The labels of a prompt become a tree: tokens that several labels begin with are one node. The root is the prompt's last token; a
+   label's last token (EOS) is only predicted, never read. "Yes</s>" and "No</s>" are three nodes, whatever the prompt.
+3. One forward pass a batch reads [own part, left-padded | tree] on the cache. An explicit mask lets a node see the prompt and its
+   ancestors alone, an explicit position says how deep it stands. Logits exist at the W tree columns only: (B, W, V), never (B, T, V),
+   which at a vocabulary of 188,416 would be 750 MB for one row of 1,000 tokens.
+4. A label's score is the sum, over its tokens, of the float32 log-softmax at the node before it. All labels share the root's.
 
-A prompt costs T + K L tokens instead of K (T + L), and logits exist only at label positions: (B, L, V), never (B, T, V), which at
-a vocabulary of 188,416 would be 750 MB for one row of 1,000 tokens.
-
-Rows are padded on the *left*, with explicit mask and positions: then the cached prompt and the label are adjacent columns. Padding
-between them would be masked as well, but models with a sliding window (Mistral, Gemma) measure distance in columns, so their
-scores would depend on the batch mates (law 8).
+A prompt costs O + W tokens instead of K (P + O + L). A sliding window (Mistral, Gemma) is cut by position, not by column, so padding
+cannot move it: a score does not depend on batch mates (law 8). Models that cannot be masked so (flash attention, recurrent layers, ALiBi)
+are scored by plain forward passes, one row for each prompt and label, right-padded.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
@@ -31,6 +36,10 @@ from llama_gene.errors import InputError
 from llama_gene.models.states import keeps_a_state
 
 MAX_LOGITS = 2**27  # float32 numbers in one batch's logits: 512 MiB
+CPU_TOKENS = 1024  # a batch's tokens on a CPU: 2,048 and 4,096 were no faster (benchmarks/label_scoring.py) and need more memory
+CPU_PIECE, GPU_PIECE = 2**19, 2**24  # logits whose softmax is taken in one go: 2 MiB in float32, 64 MiB
+MIN_SHARED = 8  # tokens that a common beginning must have to be read apart
+MIN_GROUP = 8  # prompts that must share a longer beginning to be a group of their own
 SharedLabels = Sequence[Sequence[int]]
 LabelsPerPrompt = Sequence[Sequence[Sequence[int]]]
 
@@ -48,7 +57,8 @@ def score_labels(
     `labels` holds the token ids of K labels, the same for every prompt, or one such list for each prompt (rows with fewer labels
     are filled with -inf). Labels should end with EOS: only then is "EC 1.1" told apart from "EC 1.1.2". `vocab_size` is the number
     of real tokens, len(tokenizer): embedding rows beyond it are padding and get no probability. `batch_tokens` bounds the tokens of
-    a batch (padding included). Works with a transformers causal model and with a PeftModel around one.
+    a batch (padding included, shared beginnings not; on a CPU at most 1,024). Works with a transformers causal model and with a
+    PeftModel around one.
 
     Raises InputError when a prompt or a label is empty, or a prompt with its longest label exceeds the model's context.
     """
@@ -62,19 +72,318 @@ def score_labels(
         return score_whole_rows(model, prompts, rows, batch_tokens, vocab_size or _num_columns(model), progress)
     scores = np.full((len(prompts), num_labels), -np.inf)
     width = vocab_size or _num_columns(model)
-    lengths = [len(prompt) + extra for prompt, extra in zip(prompts, longest, strict=True)]
-    max_rows = max(1, MAX_LOGITS // (width * max(longest, default=1)))
+    score = _score_trees if _reads_trees(model) else _score_plainly
     with inference_of(model), tqdm(total=len(prompts), desc="scoring", unit="prompt", disable=not progress) as bar:
-        for batch in batches_by_length(lengths, batch_tokens, max_rows):
-            prefix = read_prompts(model, [prompts[i] for i in batch], croppable=True)
-            for k in range(num_labels):
-                members = [(b, i) for b, i in enumerate(batch) if k < len(rows[i])]
-                if members:  # a row without a k-th label runs its first one along; the result is not used
-                    values = _score_on(model, prefix, [rows[i][k] if k < len(rows[i]) else rows[i][0] for i in batch], vocab_size)
-                    for b, i in members:
-                        scores[i, k] = values[b]
+        for batch, values in score(model, prompts, rows, batch_tokens, width):
+            for i, value in zip(batch, values, strict=True):
+                scores[i, : len(value)] = value
             bar.update(len(batch))
     return scores
+
+
+def normalise_scores(
+    scores: ArrayLike, label_lengths: ArrayLike, how: Literal["sum", "mean"] = "sum", offsets: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Return scores (N, K) with `offsets` (K,) subtracted, and divided by the labels' token counts (K,) or (N, K) where `how` is mean.
+
+    "mean" is the log-likelihood of a token: long labels are not punished for their length (acc_norm of lm-evaluation-harness divides by
+    bytes; GPT-3 by tokens, Brown et al. 2020, section 2.4). `offsets` are `calibration_offsets`.
+
+    >>> normalise_scores([[-2.0, -3.0]], [2, 4], "mean").tolist()
+    [[-1.0, -0.75]]
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    lengths = np.asarray(label_lengths, dtype=np.float64)
+    if how not in ("sum", "mean"):
+        raise InputError(f"scores normalised by '{how}'", "sum or mean")
+    if lengths.shape[-1:] != values.shape[-1:] or not (lengths > 0).all():
+        raise InputError(f"label lengths of shape {lengths.shape} for scores of shape {values.shape}", "one count above 0 for each label")
+    if offsets is not None:
+        values = values - np.asarray(offsets, dtype=np.float64)
+    return values / lengths if how == "mean" else values
+
+
+def calibration_offsets(scores: ArrayLike, prior: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Return what to subtract from each label's score, shape (K,): log of how much probability the model gives it whatever is asked.
+
+    `scores` (M, K) are those of M prompts that say nothing about the answer: either content-free ones (the instruction with the sequence
+    left out or replaced; contextual calibration, Zhao et al. 2021; with M = 1 this is PMI, Holtzman et al. 2021) or, better for
+    sequences, a sample of *dev* prompts (batch calibration, Zhou et al. 2024): no sequence is neutral, and a tuned model has never seen
+    an empty one. Never the test rows: a score would depend on its neighbours (law 8). The offset is log(mean over prompts of
+    softmax(scores)) - log(prior). Without `prior` labels are taken as equally likely, which hurts where they are not: give the training
+    rows' shares.
+
+    >>> calibration_offsets([[np.log(0.8), np.log(0.2)]], prior=[0.5, 0.5]).round(3).tolist()
+    [0.47, -0.916]
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
+        raise InputError(f"calibration scores of shape {values.shape}", "at least one prompt, a finite score for each label")
+    logs = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
+    offsets: NDArray[np.float64] = np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
+    if prior is not None:
+        shares = np.asarray(prior, dtype=np.float64)
+        if shares.shape != offsets.shape or not (shares > 0).all():
+            raise InputError(f"a prior of shape {shares.shape} for {len(offsets)} labels", "one share above 0 for each label")
+        offsets = offsets - np.log(shares / shares.sum())
+    return offsets
+
+
+# --- the label tree --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelTree:
+    """Labels with their common beginnings read once. Node 0 is the prompt's last token, whatever it is."""
+
+    tokens: tuple[int, ...]
+    """The token of each node but node 0."""
+    parents: tuple[int, ...]
+    """The parent of each node but node 0."""
+    steps: tuple[tuple[tuple[int, int], ...], ...]
+    """For each label the (node, token predicted there) of each of its tokens."""
+
+    @property
+    def depths(self) -> list[int]:
+        """Return how many tokens each node stands behind the prompt's last token."""
+        depths = [0]
+        for parent in self.parents:
+            depths.append(depths[parent] + 1)
+        return depths
+
+    @property
+    def sees(self) -> NDArray[np.bool_]:
+        """Return which nodes (columns) a node (row) sees: itself and its ancestors, shape (W, W)."""
+        sees = np.eye(len(self.parents) + 1, dtype=bool)
+        for node, parent in enumerate(self.parents, start=1):
+            sees[node] |= sees[parent]
+        return sees
+
+
+def label_tree(labels: Sequence[Sequence[int]]) -> LabelTree:
+    """Return the tree of labels given as token ids.
+
+    >>> label_tree([[7, 1], [7, 8, 1], [9, 1]])
+    LabelTree(tokens=(7, 8, 9), parents=(0, 1, 0), steps=(((0, 7), (1, 1)), ((0, 7), (1, 8), (2, 1)), ((0, 9), (3, 1))))
+    """
+    nodes: dict[tuple[int, int], int] = {}
+    steps = []
+    for label in labels:
+        node, path = 0, []
+        for place, token in enumerate(label):
+            path.append((node, token))
+            if place < len(label) - 1:
+                node = nodes.setdefault((node, token), len(nodes) + 1)
+        steps.append(tuple(path))
+    return LabelTree(tuple(token for _, token in nodes), tuple(parent for parent, _ in nodes), tuple(steps))
+
+
+def _score_trees(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[Sequence[int]]], batch_tokens: int, width: int
+) -> Iterator[tuple[list[int], list[NDArray[np.float64]]]]:
+    """Yield (numbers of prompts, the scores of each one's labels)."""
+    trees: dict[int, LabelTree] = {}  # by identity: the same list of labels serves many prompts
+    for row in rows:
+        if id(row) not in trees:
+            trees[id(row)] = label_tree(row)
+    of = [trees[id(row)] for row in rows]
+    if model.device.type == "cpu":
+        batch_tokens = min(batch_tokens, CPU_TOKENS)
+    for members, shared in prefix_groups(prompts):
+        cache = _read_shared(model, prompts[members[0]][:shared]) if shared else DynamicCache()
+        nodes = max(len(of[i].tokens) for i in members) + 1
+        lengths = [len(prompts[i]) - shared - 1 + nodes for i in members]
+        for places in batches_by_length(lengths, batch_tokens, max(1, MAX_LOGITS // (width * nodes))):
+            batch = [members[place] for place in places]
+            yield batch, _score_batch(model, cache, [prompts[i] for i in batch], shared, [of[i] for i in batch], width)
+
+
+def _read_shared(model: PreTrainedModel, ids: Sequence[int]) -> DynamicCache:
+    """Return the cache of a shared beginning, one row; it forgets nothing, also where the model has a sliding window."""
+    cache = DynamicCache()
+    model(input_ids=torch.tensor([list(ids)], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def _score_batch(
+    model: PreTrainedModel,
+    shared_cache: DynamicCache,
+    prompts: Sequence[Sequence[int]],
+    shared: int,
+    trees: Sequence[LabelTree],
+    width: int,
+) -> list[NDArray[np.float64]]:
+    """Return the scores of each row's labels from one forward pass."""
+    num_own = max(len(prompt) for prompt in prompts) - shared - 1
+    num_nodes = max(len(tree.tokens) for tree in trees) + 1
+    ids_BT = np.zeros((len(prompts), num_own + num_nodes), dtype=np.int64)
+    positions_BT = np.zeros_like(ids_BT)  # padding stands at 0, inside every context
+    sees_BTT = np.zeros((len(prompts), num_own + num_nodes, num_own + num_nodes), dtype=bool)
+    causal = np.tri(num_own, dtype=bool)
+    for b, (prompt, tree) in enumerate(zip(prompts, trees, strict=True)):
+        start, stop, nodes = num_own - (len(prompt) - shared - 1), num_own + len(tree.tokens) + 1, len(tree.tokens) + 1
+        ids_BT[b, start:stop] = [*prompt[shared:], *tree.tokens]
+        positions_BT[b, start:num_own] = np.arange(shared, len(prompt) - 1)
+        positions_BT[b, num_own:stop] = np.array(tree.depths) + len(prompt) - 1
+        sees_BTT[b, start:num_own, start:num_own] = causal[start:, start:]
+        sees_BTT[b, num_own:stop, start:num_own] = True
+        sees_BTT[b, num_own:stop, num_own : num_own + nodes] = tree.sees
+    np.einsum("btt->bt", sees_BTT)[:] = True  # padding sees itself: a softmax over nothing would be NaN, and NaN spreads
+    logits_BWV = model(
+        input_ids=torch.from_numpy(ids_BT).to(model.device),
+        attention_mask=_masks(model, sees_BTT, positions_BT, shared),
+        position_ids=torch.from_numpy(positions_BT).to(model.device),
+        past_key_values=_repeated(shared_cache, len(prompts)),
+        use_cache=True,
+        logits_to_keep=num_nodes,
+    ).logits[..., :width]
+    return _sum_steps(logits_BWV, trees)
+
+
+def _masks(
+    model: PreTrainedModel, sees_BTT: NDArray[np.bool_], positions_BT: NDArray[np.int64], shared: int
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Return what each token sees, (B, 1, T, S), for each kind of layer: all see the shared beginning, windows are cut by position."""
+    config = model.config.get_text_config()
+    full_BTS = np.concatenate([np.ones((*sees_BTT.shape[:2], shared), dtype=bool), sees_BTT], axis=2)
+    masks: dict[str, torch.Tensor] = {}
+    kinds = _layer_kinds(model)
+    for kind in kinds:
+        mask_BTS = full_BTS
+        if kind == "sliding_attention":
+            keys_BS = np.concatenate([np.broadcast_to(np.arange(shared), (len(positions_BT), shared)), positions_BT], axis=1)
+            near_BTS = positions_BT[:, :, None] - keys_BS[:, None, :] < config.sliding_window
+            mask_BTS = full_BTS & near_BTS
+        mask = torch.from_numpy(mask_BTS)[:, None].to(model.device)
+        if config._attn_implementation == "eager" or mask.device.type == "cpu":  # added to the scores; sdpa would convert it in each layer
+            mask = torch.zeros(mask.shape, dtype=model.dtype, device=model.device).masked_fill(~mask, torch.finfo(model.dtype).min)
+        masks[kind] = mask
+    return masks if len(masks) > 1 else masks[kinds[0]]
+
+
+def _repeated(cache: DynamicCache, num_rows: int) -> DynamicCache:
+    """Return a one-row cache as one of many rows: views, which the layers copy when they append to them."""
+    repeated = DynamicCache()
+    layer: Any
+    for layer in cache.layers:
+        row = copy.copy(layer)
+        row.keys, row.values = layer.keys.expand(num_rows, -1, -1, -1), layer.values.expand(num_rows, -1, -1, -1)
+        repeated.layers.append(row)
+    return repeated
+
+
+def _sum_steps(logits_BWV: torch.Tensor, trees: Sequence[LabelTree]) -> list[NDArray[np.float64]]:
+    """Return the log-likelihood of each tree's labels from the logits of its nodes.
+
+    The softmax is taken of a few nodes at a time, which stay in the cache: on a CPU a quarter of the time of one logsumexp of all.
+    """
+    num_nodes, vocab_size = logits_BWV.shape[1:]
+    steps = np.array([(b * num_nodes + node, token) for b, tree in enumerate(trees) for path in tree.steps for node, token in path])
+    chosen = np.empty(len(steps))
+    num = max(1, (CPU_PIECE if logits_BWV.device.type == "cpu" else GPU_PIECE) // vocab_size)
+    for start, logits_RV in zip(range(0, len(trees) * num_nodes, num), logits_BWV.flatten(0, 1).split(num), strict=True):
+        here = np.flatnonzero((steps[:, 0] >= start) & (steps[:, 0] < start + num))
+        if len(here):
+            rows, tokens = torch.from_numpy(steps[here]).to(logits_RV.device).unbind(1)
+            chosen[here] = logits_RV.float().log_softmax(-1)[rows - start, tokens].double().cpu().numpy()
+    ends = np.cumsum([len(path) for tree in trees for path in tree.steps])
+    sums = np.add.reduceat(chosen, np.concatenate([[0], ends[:-1]]))
+    return np.split(sums, np.cumsum([len(tree.steps) for tree in trees])[:-1])
+
+
+def _layer_kinds(model: PreTrainedModel) -> list[str]:
+    """Return the kinds of attention among the model's layers, by transformers' names."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return sorted(set(kinds))
+    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
+
+
+def _reads_trees(model: PreTrainedModel) -> bool:
+    """Return whether a model takes explicit masks and positions, so that labels can stand side by side in one row."""
+    config = model.config.get_text_config()
+    get_base = getattr(model, "get_base_model", None)
+    parameters = inspect.signature((get_base() if get_base else model).forward).parameters
+    return (
+        config._attn_implementation in ("sdpa", "eager")
+        and set(_layer_kinds(model)) <= {"full_attention", "sliding_attention"}
+        and {"position_ids", "logits_to_keep", "past_key_values"} <= set(parameters)
+        and not getattr(config, "alibi", False)
+        and not getattr(model, "_is_stateful", False)
+    )
+
+
+def _score_plainly(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[Sequence[int]]], batch_tokens: int, width: int
+) -> Iterator[tuple[list[int], list[NDArray[np.float64]]]]:
+    """Yield as `_score_trees`, from forward passes over whole rows, right-padded: causal layers of any kind never see padding."""
+    scores = [np.zeros(len(row)) for row in rows]
+    pairs = [(i, k) for i, row in enumerate(rows) for k in range(len(row))]
+    lengths = [len(prompts[i]) + len(rows[i][k]) for i, k in pairs]
+    for places in batches_by_length(lengths, batch_tokens, max(1, MAX_LOGITS // (width * max(lengths, default=1)))):
+        longest = max(lengths[place] for place in places)
+        ids_BT = torch.zeros(len(places), longest, dtype=torch.long)
+        mask_BT = torch.zeros(len(places), longest, dtype=torch.long)
+        for b, place in enumerate(places):
+            i, k = pairs[place]
+            ids_BT[b, : lengths[place]] = torch.tensor([*prompts[i], *rows[i][k]])
+            mask_BT[b, : lengths[place]] = 1
+        logits_BTV = model(input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), use_cache=False).logits[..., :width]
+        for b, place in enumerate(places):
+            i, k = pairs[place]
+            logits_LV = logits_BTV[b, len(prompts[i]) - 1 : lengths[place] - 1].float()
+            chosen_L = logits_LV[range(len(rows[i][k])), list(rows[i][k])] - logits_LV.logsumexp(-1)
+            scores[i][k] = float(chosen_L.double().sum())
+    yield list(range(len(prompts))), scores
+
+
+# --- shared beginnings -----------------------------------------------------------------------------------------------------------
+
+
+def prefix_groups(prompts: Sequence[Sequence[int]]) -> list[tuple[list[int], int]]:
+    """Return groups of prompts (their numbers) with how many tokens all of a group begin with, 0 where that is not worth a pass.
+
+    Every prompt is in one group; at least its last token is its own. A beginning is shared by all of a group; prompts that go on
+    together for 8 tokens more (other instructions of the same template), eight or more of them, are a group of their own.
+
+    >>> prefix_groups([[*range(9), 20], [*range(9), 21, 22]])
+    [([0, 1], 9)]
+    >>> prefix_groups([[1, 2, 3], [1, 5]])
+    [([0, 1], 0)]
+    """
+    order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
+    return _split(prompts, order, 0) if order else []
+
+
+def _split(prompts: Sequence[Sequence[int]], order: list[int], depth: int) -> list[tuple[list[int], int]]:
+    """Return the groups among sorted prompts that share their first `depth` tokens."""
+    first, last = prompts[order[0]], prompts[order[-1]]
+    limit = min(len(prompts[i]) for i in order) - 1
+    shared = depth
+    while shared < limit and first[shared] == last[shared]:
+        shared += 1
+    groups: list[tuple[list[int], int]] = []
+    rest: list[int] = []
+    start = 0
+    while start < len(order):  # runs of prompts that agree for MIN_SHARED tokens more
+        key = list(prompts[order[start]][shared : shared + MIN_SHARED])
+        stop = start
+        while stop < len(order) and list(prompts[order[stop]][shared : shared + MIN_SHARED]) == key:
+            stop += 1
+        run = order[start:stop]
+        start = stop
+        has_own = min(len(prompts[i]) for i in run) > shared + MIN_SHARED
+        if len(run) >= MIN_GROUP and len(run) < len(order) and has_own:
+            groups += _split(prompts, run, shared + MIN_SHARED)
+        else:
+            rest += run
+    if rest:
+        groups.insert(0, (sorted(rest), shared if shared >= MIN_SHARED and len(rest) > 1 else 0))
+    return groups
+
+
+# --- prompts read for generation --------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -90,12 +399,10 @@ class Prefix:
     """The last token of each prompt: the next to feed."""
 
 
-def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], croppable: bool = False) -> Prefix:
-    """Run prompts, left-padded, without their last tokens. `croppable` keeps what a sliding-window cache would forget."""
+def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefix:
+    """Run prompts without their last tokens, left-padded: windows that count columns find a prompt and its answer side by side."""
     device = model.device
     cache = DynamicCache(config=model.config)
-    if croppable:
-        cache.activate_past_recording()
     lengths_B = torch.tensor([len(prompt) - 1 for prompt in prompts])
     width = int(lengths_B.max())
     ids_BT = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -113,35 +420,10 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], cropp
             use_cache=True,
             logits_to_keep=1,  # the last position's logits are not needed either, but 0 would mean all of them
         )
-        if croppable:
-            cache.crop(0)
     return Prefix(cache, mask_BT, lengths_B.to(device), last_B)
 
 
-def _score_on(model: PreTrainedModel, prefix: Prefix, labels: Sequence[Sequence[int]], vocab_size: int | None) -> NDArray[np.float64]:
-    """Return one label's log-likelihood for each row of a prefix, shape (B,); the cache is left as it was found."""
-    device = prefix.last_B.device
-    width = max(len(label) for label in labels)
-    targets_BL = torch.zeros(len(labels), width, dtype=torch.long)
-    mask_BL = torch.zeros(len(labels), width, dtype=torch.long)
-    for b, label in enumerate(labels):
-        targets_BL[b, : len(label)] = torch.tensor(label, dtype=torch.long)
-        mask_BL[b, : len(label)] = 1
-    targets_BL, mask_BL = targets_BL.to(device), mask_BL.to(device)
-    steps_L = torch.arange(width, device=device)
-    last_step_B1 = mask_BL.sum(-1, keepdim=True) - 1
-    logits_BLV = model(
-        input_ids=torch.cat([prefix.last_B[:, None], targets_BL[:, :-1]], dim=1),
-        attention_mask=torch.cat([prefix.mask_BT, mask_BL], dim=1),
-        position_ids=prefix.lengths_B[:, None] + torch.minimum(steps_L, last_step_B1),  # padding never reaches past the context
-        past_key_values=prefix.cache,
-        use_cache=True,
-    ).logits[..., :vocab_size]
-    prefix.cache.crop(-width)
-    logits_BLV = logits_BLV.float()
-    chosen_BL = logits_BLV.gather(-1, targets_BL[..., None]).squeeze(-1) - logits_BLV.logsumexp(-1)
-    values: NDArray[np.float64] = (chosen_BL.double() * mask_BL).sum(-1).cpu().numpy()
-    return values
+# --- batches and models ----------------------------------------------------------------------------------------------------------
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int, max_rows: int | None = None) -> Iterator[list[int]]:
