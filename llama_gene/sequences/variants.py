@@ -164,14 +164,15 @@ def parse_mutations(text: str, sequence: str, kind: str, where: str, first_posit
         if _FRAMESHIFT.fullmatch(part):
             return "frame shift"
         edit = _parse(part, sequence, f"{where}: '{part}'", first_position)
+        if edit.reference == edit.alternative:
+            continue
         if "*" in edit.alternative:
             return "stop"
         _check_alternative(edit.alternative, kind, f"{where}: '{part}'")
-        if edit.reference != edit.alternative:
-            edits.append(edit)
+        edits.append(edit)
     edits.sort(key=lambda edit: (edit.start, edit.end))
     for before, after in pairwise(edits):
-        if after.start < before.end or after.start == before.start:
+        if after.start < before.end or (after.start == after.end == before.start):
             raise InputError(f"{where}: two mutations of '{text}' change position {after.start + first_position}", "one each", "Join them")
     return tuple(edits)
 
