@@ -135,7 +135,6 @@ def test_windows_hold_each_token_and_own_it_once(num_tokens: int, room: int, cau
         assert 0 <= begin <= own < own_end <= end <= num_tokens and end - begin == min(room, num_tokens)
         if causal and room > 1:
             assert own == 0 or own - begin >= room // 2
-    assert sum(end - begin for begin, end, *_ in plan) < 2 * num_tokens + room
 
 
 @pytest.mark.parametrize("name", ["llama", "esm"])

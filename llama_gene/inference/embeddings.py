@@ -118,6 +118,14 @@ def choose_layers(reader: Reader, layers: Sequence[int]) -> list[int]:
     return [layer % total for layer in layers]
 
 
+def room_of(reader: Reader, max_length: int) -> int:
+    """Return how many tokens of a sequence a window holds. Raises ConfigError where there is no room for one."""
+    room = min(max_length, reader.max_tokens or max_length) - len(reader.prefix) - len(reader.suffix)
+    if room < 1:
+        raise ConfigError(f"max_length {max_length} has no room for a sequence", "more tokens than the special ones", "Raise it")
+    return room
+
+
 @dataclass(frozen=True)
 class _Window:
     """Part of a sequence for one pass: its ids with special tokens, and the columns whose vectors are taken from it."""
@@ -147,9 +155,7 @@ def embed(
     without a token.
     """
     chosen = choose_layers(reader, layers)
-    room = min(max_length, reader.max_tokens or max_length) - len(reader.prefix) - len(reader.suffix)
-    if room < 1:
-        raise ConfigError(f"max_length {max_length} has no room for a sequence", "more tokens than the special ones", "Raise it")
+    room = room_of(reader, max_length)
     width = reader.width * (len(chosen) if combine == "concat" else 1)
     limit = max(batch_tokens, min(GROUP_TOKENS, _GROUP_NUMBERS // width)) if pooling == "residue" else GROUP_TOKENS
     total, last = np.zeros(width, np.float64), np.zeros(width, np.float32)

@@ -99,11 +99,11 @@ def run(config: Config) -> Path:
     if first is None:
         raise nothing_left(paths, counts)
 
-    from llama_gene.inference.embeddings import choose_layers, load_reader
+    from llama_gene.inference.embeddings import choose_layers, load_reader, room_of
 
     reader = load_reader(config.model, config.precision)
-    layers = choose_layers(reader, config.layers)
-    facts = {"model": config.model, **_identity(config.model, reader), "layers": layers, "causal": reader.causal}
+    layers, room = choose_layers(reader, config.layers), room_of(reader, config.max_length)
+    facts = {"model": config.model, **_identity(config.model, reader), "layers": layers, "causal": reader.causal, "window_tokens": room}
     work_dir = _open_work(config, paths, facts)
     totals = dict.fromkeys(COUNTS, 0)
     stream = _chain(first, records)
@@ -118,7 +118,7 @@ def run(config: Config) -> Path:
                 bar.update(sum(1 for _ in part))
             totals = {name: totals[name] + told[name] for name in COUNTS}
             num_parts += 1
-    log.info("embed: %s sequences, %s tokens, %s of them read in several windows", *_spoken(totals, "sequences", "tokens", "windowed"))
+    log.info("embed: %s sequences, %s tokens; %s sequences in several windows", *_spoken(totals, "sequences", "tokens", "windowed"))
     width = reader.width * (len(layers) if config.combine == "concat" else 1)
     with runtime.whole_dir(config.output_dir) as folder:
         (folder / EMBEDDINGS_DIR).mkdir()
