@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -248,3 +250,20 @@ def test_only_the_named_contigs_are_held(tmp_path: Path) -> None:
     fasta.write_text(">chr1\nAC\n>chr1\nAC\n")
     with pytest.raises(InputError, match="two records are named 'chr1'"):
         read_reference(fasta, {"chr1": 3}, Path("calls.vcf"))
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("LLAMA_GENE_DATA" not in os.environ, reason="LLAMA_GENE_DATA is not set")
+def test_the_mutants_of_a_real_scan_are_rebuilt_letter_by_letter() -> None:
+    """GFP (Sarkisyan et al. 2016), 38,820 mutants with 1 to 15 substitutions each; its positions begin at 0, and "S" is before each."""
+    folder = Path(os.environ["LLAMA_GENE_DATA"]) / "tasks/protein_gfp_fluorescence"
+    rows = []
+    for split in ("train", "test"):
+        with gzip.open(folder / f"{split}.csv.gz", "rt", encoding="utf-8", newline="") as handle:
+            rows += list(csv.DictReader(handle))
+    [wild_type] = [row["sequence"] for row in rows if row["num_mutations"] == "0"]
+    mutants = [row for row in rows if row["num_mutations"] != "0"]
+    assert len(mutants) == 38_820
+    for row in mutants:
+        text = ":".join(part[1:] for part in row["mutations"].split(":"))
+        assert mutant(text, wild_type, first=0) == row["sequence"]
