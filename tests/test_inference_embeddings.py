@@ -11,7 +11,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel, EsmConfig, EsmForMaskedLM, EsmTokenizer, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertModel,
+    EsmConfig,
+    EsmForMaskedLM,
+    EsmTokenizer,
+    LlamaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.inference.embeddings import Reader, choose_layers, embed, load_reader, plan_windows, token_spans
@@ -116,6 +125,14 @@ def test_law_08_a_vector_does_not_depend_on_batch_mates_order_or_batch_tokens(re
         texts = random.Random(batch_tokens).sample(TEXTS, len(TEXTS))
         for text, item in zip(texts, embed(reader, texts, pooling, max_length=32, batch_tokens=batch_tokens), strict=True):
             np.testing.assert_allclose(item.vectors, alone[text], atol=1e-5)
+
+
+def test_a_classifier_is_read_without_its_head(readers: dict[str, Reader], tmp_path: Path) -> None:
+    model = LlamaForSequenceClassification(tiny_llama().config)
+    model.model.load_state_dict(tiny_llama().model.state_dict())
+    reader = load_reader(save_model(model, tiny_tokenizer(), tmp_path / "classifier"))
+    for item, other in zip(embed(reader, TEXTS), embed(readers["llama"], TEXTS), strict=True):
+        np.testing.assert_array_equal(item.vectors, other.vectors)
 
 
 def test_several_layers_are_concatenated_or_averaged(readers: dict[str, Reader]) -> None:
