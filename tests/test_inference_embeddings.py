@@ -127,6 +127,13 @@ def test_law_08_a_vector_does_not_depend_on_batch_mates_order_or_batch_tokens(re
             np.testing.assert_allclose(item.vectors, alone[text], atol=1e-5)
 
 
+def test_between_two_vectors_the_caller_may_train(readers: dict[str, Reader]) -> None:
+    found = embed(readers["llama"], TEXTS)
+    next(found)
+    assert not torch.is_inference_mode_enabled() and torch.ones(1, requires_grad=True).sum().requires_grad
+    assert len(list(found)) == len(TEXTS) - 1
+
+
 def test_a_classifier_is_read_without_its_head(readers: dict[str, Reader], tmp_path: Path) -> None:
     model = LlamaForSequenceClassification(tiny_llama().config)
     model.model.load_state_dict(tiny_llama().model.state_dict())

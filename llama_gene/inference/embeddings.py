@@ -159,18 +159,19 @@ def embed(
     width = reader.width * (len(chosen) if combine == "concat" else 1)
     limit = max(batch_tokens, min(GROUP_TOKENS, _GROUP_NUMBERS // width)) if pooling == "residue" else GROUP_TOKENS
     total, last = np.zeros(width, np.float64), np.zeros(width, np.float32)
-    with inference_of(reader.model):
-        for group in _groups(_all_windows(reader, texts, room), limit):
-            for window, vectors_TD in zip(group, _read(reader, group, pooling, chosen, combine, batch_tokens), strict=True):
-                if pooling == "residue":
-                    yield Embedded(vectors_TD, window.first_token, window.is_last, window.tokens, window.windows)
-                    continue
-                total += vectors_TD[0]
-                last = vectors_TD[0]
-                if window.is_last:
-                    vector = last if pooling == "last" else (total / window.tokens).astype(np.float32)
-                    yield Embedded(vector[None], 0, True, window.tokens, window.windows)
-                    total[:] = 0
+    for group in _groups(_all_windows(reader, texts, room), limit):
+        with inference_of(reader.model):  # never across a yield: the caller's own code would run in inference mode
+            taken = _read(reader, group, pooling, chosen, combine, batch_tokens)
+        for window, vectors_TD in zip(group, taken, strict=True):
+            if pooling == "residue":
+                yield Embedded(vectors_TD, window.first_token, window.is_last, window.tokens, window.windows)
+                continue
+            total += vectors_TD[0]
+            last = vectors_TD[0]
+            if window.is_last:
+                vector = last if pooling == "last" else (total / window.tokens).astype(np.float32)
+                yield Embedded(vector[None], 0, True, window.tokens, window.windows)
+                total[:] = 0
 
 
 def token_spans(reader: Reader, text: str) -> list[tuple[int, int]]:

@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_gene import runtime
 from llama_gene.errors import ConfigError
 from llama_gene.models.settings import Precision
-from llama_gene.recipes.train_stage import link_file
 from llama_gene.sequences.formats import FileFormat
 from llama_gene.sequences.letters import LetterPolicy
 from llama_gene.sequences.sources import Content
 
 if TYPE_CHECKING:
-    from llama_gene.inference.embeddings import Embedded, Reader
     from llama_gene.sequences.records import Record
 
 EMBEDDINGS_DIR = "embeddings"
@@ -100,6 +98,7 @@ def run(config: Config) -> Path:
         raise nothing_left(paths, counts)
 
     from llama_gene.inference.embeddings import choose_layers, load_reader, room_of
+    from llama_gene.recipes.train_stage import link_file
 
     reader = load_reader(config.model, config.precision)
     layers, room = choose_layers(reader, config.layers), room_of(reader, config.max_length)
@@ -141,7 +140,10 @@ def find_queries(patterns: list[str], data_dir: Path | None) -> list[Path | str]
     return list(dict.fromkeys(found))
 
 
-def _identity(model: str, reader: Reader) -> dict[str, Any]:
+# A Reader and an Embedded (inference/embeddings.py) are Any here: jsonargparse imports what annotations name, and torch takes seconds.
+
+
+def _identity(model: str, reader: Any) -> dict[str, Any]:
     """Return what names the model: its weights and its vocabulary (None for a tokenizer without a tokenizer.json)."""
     from transformers import PreTrainedTokenizerFast
 
@@ -186,7 +188,7 @@ def _finished(work_dir: Path, number: int) -> dict[str, int] | None:
     return told
 
 
-def _write_part(work_dir: Path, number: int, records: Iterable[Record], reader: Reader, config: Config, bar: Any) -> dict[str, int]:
+def _write_part(work_dir: Path, number: int, records: Iterable[Record], reader: Any, config: Config, bar: Any) -> dict[str, int]:
     """Write the vectors of some records; return the counts."""
     import pyarrow.parquet as parquet
 
@@ -248,7 +250,7 @@ class _Waiting:
     """Letters of each token, once they are asked for."""
 
 
-def _columns(piece: Embedded, waiting: _Waiting, reader: Reader, pooling: str) -> dict[str, list[Any]]:
+def _columns(piece: Any, waiting: _Waiting, reader: Any, pooling: str) -> dict[str, list[Any]]:
     """Return the columns beside the vectors."""
     from llama_gene.inference.embeddings import token_spans
 

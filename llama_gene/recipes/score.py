@@ -24,7 +24,6 @@ from llama_gene.sequences.letters import LetterCounts, LetterPolicy
 from llama_gene.sequences.sources import Content
 
 if TYPE_CHECKING:
-    from llama_gene.inference.likelihood import Likelihood, LikelihoodScorer
     from llama_gene.sequences.records import Record
     from llama_gene.sequences.variants import Variant
 
@@ -279,10 +278,10 @@ def _named(records: Iterable[Record], counts: LetterCounts) -> dict[str, str]:
     return found
 
 
-# Scores
+# Scores. A LikelihoodScorer and a Likelihood are Any here: jsonargparse imports what annotations name, and torch takes seconds.
 
 
-def _score_sequences(given: _Given, head: Record, scorer: LikelihoodScorer, config: Config) -> Iterator[dict[str, Any]]:
+def _score_sequences(given: _Given, head: Record, scorer: Any, config: Config) -> Iterator[dict[str, Any]]:
     """Yield the row of each sequence."""
     for group in _groups(_chain(head, given.items), lambda record: len(record.sequence)):
         scored = _likelihoods([record.sequence for record in group], scorer, config)
@@ -297,7 +296,7 @@ def _score_sequences(given: _Given, head: Record, scorer: LikelihoodScorer, conf
             yield row
 
 
-def _score_variants(given: _Given, head: Any, scorer: LikelihoodScorer, config: Config) -> Iterator[dict[str, Any]]:
+def _score_variants(given: _Given, head: Any, scorer: Any, config: Config) -> Iterator[dict[str, Any]]:
     """Yield the row of each variant; a reference that many of them share is computed once."""
     from llama_gene.sequences.variants import windows
 
@@ -315,8 +314,8 @@ def _variant_row(
     start: int,
     reference: str,
     mutant: str,
-    before: tuple[float, list[Likelihood]],
-    after: tuple[float, list[Likelihood]],
+    before: tuple[float, list[Any]],
+    after: tuple[float, list[Any]],
     config: Config,
 ) -> dict[str, Any]:
     """Return the row of one variant."""
@@ -351,7 +350,7 @@ def _with_letters(cut: Iterable[Any], rejected: Counter[str]) -> Iterator[Any]:
             rejected["nothing left"] += 1
 
 
-def _likelihoods(sequences: list[str], scorer: LikelihoodScorer, config: Config) -> list[tuple[float, list[Likelihood]]]:
+def _likelihoods(sequences: list[str], scorer: Any, config: Config) -> list[tuple[float, list[Any]]]:
     """Return (log P, the mean over strands where both are asked for, and that of each strand) of sequences."""
     from llama_gene.sequences.alphabet import get_alphabet, reverse_complement, write_letters
 
