@@ -23,6 +23,8 @@ STAGES = {
     "sft": "adapter or model + instructions -> tuned adapter; many processes: deepspeed launch/sft.py",
     "classify": "a sequence-classification head on any model, the DNAHLM way",
     "evaluate": "model + held-out instructions -> table with intervals and baselines",
+    "embed": "model + sequences -> their vectors, as Parquet",
+    "score": "model + sequences or variants (mutation list, VCF) -> log-likelihoods",
     "chat": "ask a model questions in the terminal",
     "export": "base + adapter -> one checked Hugging Face folder",
     "run": "all stages from one YAML, resumed where it stopped",

@@ -49,8 +49,8 @@ def bits_per_letter(
     lengths = [len(ids) for ids, _ in windows]
     with inference_of(model), tqdm(total=len(windows), desc="bits per letter", unit="window", disable=not progress) as bar:
         for batch in batches_by_length(lengths, batch_tokens, max_rows):
-            batch_nats, batch_count = _score(model, [windows[i] for i in batch], len(tokenizer))
-            nats, tokens = nats + batch_nats, tokens + batch_count
+            scored = score_windows(model, [windows[i] for i in batch], len(tokenizer))
+            nats, tokens = nats + sum(scored), tokens + sum(len(windows[i][0]) - windows[i][1] for i in batch)
             bar.update(len(batch))
     bits = nats / math.log(2)
     return {
@@ -66,20 +66,24 @@ def _windows(tokenizer: Any, documents: Sequence[str], max_length: int) -> Itera
     """Yield (ids, number of leading ids that are context only) such that each token of each document is scored once."""
     stop = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else stop
-    step = max(1, max_length // 2)
     for text_ids in encode_batch(tokenizer, list(documents)):
-        ids = [*start, *text_ids, *stop]
-        yield ids[:max_length], 1
-        end = max_length
-        while end < len(ids):
-            new_end = min(end + step, len(ids))
-            begin = new_end - max_length
-            yield ids[begin:new_end], end - begin
-            end = new_end
+        yield from cut_windows([*start, *text_ids, *stop], max_length)
 
 
-def _score(model: PreTrainedModel, windows: Sequence[tuple[list[int], int]], num_tokens: int) -> tuple[float, int]:
-    """Return (nats, scored tokens) of a batch of windows; right-padded, so causal attention alone keeps padding out."""
+def cut_windows(ids: list[int], max_length: int) -> Iterator[tuple[list[int], int]]:
+    """Yield (ids, number of leading ids that are context only) of one text, its first id context: each other id is scored once."""
+    step = max(1, max_length // 2)
+    yield ids[:max_length], 1
+    end = max_length
+    while end < len(ids):
+        new_end = min(end + step, len(ids))
+        begin = new_end - max_length
+        yield ids[begin:new_end], end - begin
+        end = new_end
+
+
+def score_windows(model: PreTrainedModel, windows: Sequence[tuple[list[int], int]], num_tokens: int) -> list[float]:
+    """Return the nats of each window of a batch; right-padded, so causal attention alone keeps padding out."""
     width = max(len(ids) for ids, _ in windows)
     ids_BT = torch.zeros(len(windows), width, dtype=torch.long)
     mask_BT = torch.zeros(len(windows), width, dtype=torch.long)
@@ -91,5 +95,5 @@ def _score(model: PreTrainedModel, windows: Sequence[tuple[list[int], int]], num
     ids_BT, mask_BT, scored_BT = ids_BT.to(model.device), mask_BT.to(model.device), scored_BT.to(model.device)
     logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=(mask_BT.cumsum(-1) - 1).clamp(min=0), use_cache=False).logits
     logits_NV = logits_BTV[:, :-1][scored_BT[:, 1:]][:, :num_tokens].float()  # only scored positions are widened to float32
-    losses_N = torch.nn.functional.cross_entropy(logits_NV, ids_BT[:, 1:][scored_BT[:, 1:]], reduction="none")
-    return float(losses_N.double().sum()), int(losses_N.numel())
+    losses_N = torch.nn.functional.cross_entropy(logits_NV, ids_BT[:, 1:][scored_BT[:, 1:]], reduction="none").double()
+    return [float(losses.sum()) for losses in losses_N.split(scored_BT[:, 1:].sum(1).tolist())]

@@ -159,8 +159,14 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Tabs separate the columns if the header line holds one, commas otherwise.
     Raises MissingFileError, and InputError for a missing column (with the nearest name), a row of another width, or no row.
     """
+    return [cells for _, cells in iterate_table(path, columns)]
+
+
+def iterate_table(path: Path | str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (number of its last line, row) of what `read_table` returns, one row in memory at a time."""
     csv.field_size_limit(_MAX_FIELD_CHARS)
-    rows: list[dict[str, str]] = []
+    where = spoken_path(path)
+    num_rows = 0
     with open_text(path) as handle:
         first_line = handle.readline()
         reader = csv.reader(_chain(first_line, handle), delimiter="\t" if "\t" in first_line else ",")
@@ -168,21 +174,21 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         for column in columns:
             if column not in header:
                 hint = did_you_mean(column, header) or "Name a column that the table has"
-                raise InputError(f"{path} has no column '{column}'", f"one of {', '.join(header)}", hint)
+                raise InputError(f"{where} has no column '{column}'", f"one of {', '.join(header)}", hint)
         try:
             for fields in reader:
                 if not fields:
                     continue
                 if len(fields) != len(header):
                     raise InputError(
-                        f"{path}, line {reader.line_num}: {len(fields)} columns", f"{len(header)} as in the header", "Mend the line"
+                        f"{where}, line {reader.line_num}: {len(fields)} columns", f"{len(header)} as in the header", "Mend the line"
                     )
-                rows.append(dict(zip(header, fields, strict=True)))
+                yield reader.line_num, dict(zip(header, fields, strict=True))
+                num_rows += 1
         except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: {error}", "a CSV or TSV table", "Mend the line") from error
-    if not rows:
-        raise InputError(f"{path} holds no row", "a header line and at least one row", "Check that the file is whole")
-    return rows
+            raise InputError(f"{where}, line {reader.line_num}: {error}", "a CSV or TSV table", "Mend the line") from error
+    if not num_rows:
+        raise InputError(f"{where} holds no row", "a header line and at least one row", "Check that the file is whole")
 
 
 def _parse_fasta(handle: io.BufferedReader, where: str, max_record_length: int) -> Iterator[tuple[str, str]]:
