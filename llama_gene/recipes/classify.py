@@ -88,9 +88,7 @@ def run(config: Config) -> Path:
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {config.model} has no end-of-text token", "one, to end a row", "Set eos_token in its config")
     table = load_task(task, config.data_dir or config.task.parent, config.seed)
-    bins = table.bins
     examples = build_examples(table, tokenizer, config.seed)
-    del table
     labels = examples["test"][0]["labels"] if examples["test"] else []
     if not examples["train"] or not labels:
         lacking = "train rows" if examples["test"] and labels else "closed list of answers" if examples["test"] else "test rows"
@@ -146,7 +144,7 @@ def run(config: Config) -> Path:
             shutil.copytree(work_dir / "runs", folder / "runs")
         _write_training(folder, tokenizer, outcome)
         runtime.write_manifest(folder, "classify", config, **facts)  # the model is read back from here
-        result, lines = _test(folder, examples, encoded["test"], labels, bins, config)
+        result, lines = _test(folder, examples, encoded["test"], labels, table.bins, config)
         result |= {"title": task.title, "published": task.published or None}
         report = {
             "model": config.model,
@@ -231,7 +229,7 @@ def _test(
     rows = [example for _, example, _ in kept]
     baselines = closed_baselines(rows, labels, examples["train"], config.seed)
     facts = TaskFacts.of({"bins": bins})
-    result = judge(rows, labels, logits, examples["train"], baselines, facts, None, config.seed, config.num_resamples)
+    result = judge(rows, labels, chances, examples["train"], baselines, facts, None, config.seed, config.num_resamples)
     count = _count(encoded)
     common = {"task": rows[0]["task"], "family": rows[0]["family"], "n": count["rows"]}
     common |= {"rejected": count["rejected"], "shortened": count["shortened"]}
