@@ -23,6 +23,7 @@ STAGES = {
     "sft": "adapter or model + instructions -> tuned adapter; many processes: deepspeed launch/sft.py",
     "classify": "a sequence-classification head on any model, the DNAHLM way",
     "evaluate": "model + held-out instructions -> table with intervals and baselines",
+    "compare": "two models' results on the same rows -> difference with interval and p, over seeds",
     "chat": "ask a model questions in the terminal",
     "export": "base + adapter -> one checked Hugging Face folder",
     "run": "all stages from one YAML, resumed where it stopped",

@@ -131,9 +131,9 @@ def judge(
 ) -> dict[str, Any]:
     """Return the result of a task with a closed list of labels.
 
-    `score` and `interval` are the first metric's, `metric` its name; every metric stands under its own key and its interval in
-    `intervals`. `baselines` holds for each name score, interval, and ours less theirs with p of a paired test; the majority of the
-    training rows is always among them. `dev`, rows with answers, fixes the thresholds of a task with several labels a row (else 0.5).
+    `score` and `interval` are the first metric's, `metric` its name, `first` its key; every metric stands under its own key, and its
+    interval in `intervals`. `baselines` holds for each name score, interval, and ours less theirs with p of a paired test; the majority
+    of the training rows is always among them. `dev`, rows with answers, fixes the thresholds of a task with several labels (else 0.5).
     `notes` says what was not measured and why.
 
     Raises InputError for answers of another shape, or a row whose answer is not in the list.
@@ -148,6 +148,7 @@ def judge(
     first = task.first if task.first in measures else "accuracy"
     result: dict[str, Any] = {
         "metric": task.name(first),
+        "first": first,
         "labels": list(labels),
         "off_list": int((ours.predicted == OFF_LIST).sum()) if ours.predicted is not None else 0,
         "score": None,
@@ -201,7 +202,7 @@ def judge_text(
     ours = measure(texts)
     words = intervals.mean([metrics.word_f1(row["output"], text) for row, text in zip(rows, texts, strict=True)])
     found = {"exact_match": ours, "word_f1": words}
-    result: dict[str, Any] = {"metric": "exact match", "labels": [], "off_list": 0, "score": ours.value()}
+    result: dict[str, Any] = {"metric": "exact match", "first": "exact_match", "labels": [], "off_list": 0, "score": ours.value()}
     result["intervals"] = {key: _interval(value, groups, seed, num_resamples) for key, value in found.items()}
     result |= {"interval": result["intervals"]["exact_match"], **{key: value.value() for key, value in found.items()}}
     answer = Counter(str(row["output"]) for row in train_rows or rows)
@@ -212,6 +213,50 @@ def judge_text(
     result["ceiling"] = measure(known).value() if len(known) == len(rows) else None
     result["notes"] = []
     return result
+
+
+def compare(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    ours: Sequence[Answers],
+    theirs: Sequence[Answers],
+    facts: TaskFacts | None = None,
+    seed: int = 0,
+    num_resamples: int = 2000,
+) -> list[dict[str, Any]]:
+    """Return how two models differ on the same rows, by the task's first metric and by MCC, an entry a metric.
+
+    A side is a list: the answers of the same model trained with other seeds. An entry has metric; ours and theirs, each {"scores",
+    "mean", "sd"} (sd over seeds, None for one); difference, interval, p and test (`paired_difference`).
+    """
+    task = _read_task(rows, labels, facts or TaskFacts())
+    sides = [[_measures(task, _read_answers(answers, task, _thresholds(task, None))) for answers in side] for side in (ours, theirs)]
+    keys = [task.first] if all(task.first in measures for side in sides for measures in side) else ["accuracy"]
+    if task.sets is None and task.family != "regression" and "mcc" not in keys:
+        keys.append("mcc")
+    return [
+        _entry(task.name(key), [[measures[key] for measures in side] for side in sides], task.groups, seed, num_resamples) for key in keys
+    ]
+
+
+def compare_text(
+    rows: Sequence[Example], ours: Sequence[Sequence[str]], theirs: Sequence[Sequence[str]], seed: int = 0, num_resamples: int = 2000
+) -> list[dict[str, Any]]:
+    """Return how two models' free texts differ in exact matches, as `compare` does."""
+    sides: list[list[Measure]] = [
+        [intervals.share([_same(row["output"], text) for row, text in zip(rows, texts, strict=True)]) for texts in side]
+        for side in (ours, theirs)
+    ]
+    return [_entry("exact match", sides, _groups(rows), seed, num_resamples)]
+
+
+def _entry(name: str, sides: Sequence[Sequence[Measure]], groups: list[str] | None, seed: int, num_resamples: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"metric": name}
+    for side, measures in zip(("ours", "theirs"), sides, strict=True):
+        scores = [measure.value() for measure in measures]
+        spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+        found[side] = {"scores": scores, "mean": float(np.mean(scores)), "sd": spread}
+    return found | intervals.paired_difference(sides[0], sides[1], groups, seed, num_resamples)
 
 
 # --- the label-shuffled control --------------------------------------------------------------------------------------------------
