@@ -498,12 +498,12 @@ def _low_high(task: _Task, read: _Read, seed: int, num_resamples: int) -> dict[s
     nothing = {"accuracy": None, "interval": None}
     if num % 2:
         return nothing | {"reason": f"{num} bins have no middle"}
-    if read.predicted is None:
-        return nothing | {"reason": "the answers are values and the task names no edges of its bins"}
     high = task.truth >= num // 2
     share = float(high.mean())
     if min(share, 1 - share) < SMALLEST_CLASS:
         return nothing | {"reason": f"{100 * share:.1f} % of the test rows are high: both classes must hold {100 * SMALLEST_CLASS:.0f} %"}
+    if read.predicted is None:
+        return nothing | {"reason": "the answers are values and the task names no edges of its bins"}
     chosen = read.predicted >= num // 2 if read.chances is None else read.chances[:, num // 2 :].sum(1) > 0.5
     right = intervals.share((chosen == high) & (read.predicted != OFF_LIST))
     return {"accuracy": right.value(), "interval": _interval(right, task.groups, seed, num_resamples), "reason": None}
