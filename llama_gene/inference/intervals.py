@@ -36,8 +36,9 @@ from llama_gene.inference.metrics import Floats
 
 Scale = Literal["share", "correlation"]
 _CELLS = 4_000_000  # numbers of a block of resamples: 32 MB
-_DRAWS = 20_000_000  # rows drawn in all for a metric of ranks, seconds of one core; below that the standard error has 3 % of noise or less
-_FEWEST = 200
+_DRAWS, _FEWEST = 1_500_000, 500
+"""Metrics of ranks sort each resample: over more than 750 rows there are fewer than 2,000 of them, so that no more than these are drawn in
+all (a second of one core), and never fewer than 500, whose standard error has 3 % of noise."""
 
 
 @dataclass(frozen=True)

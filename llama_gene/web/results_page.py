@@ -24,7 +24,8 @@ img { max-width: 100%; height: auto; }
 """
 _HOW = (
     "Intervals are 95 %: Wilson's for a share of independent rows, else a bootstrap that draws whole groups (proteins, genes). "
-    "p belongs to a paired test of the same rows. Off-list answers are wrong, and a class of their own in MCC."
+    "p belongs to a paired test of the same rows. AUPR is at the share of positives that the task states, where it states one. "
+    "Off-list answers are wrong, and a class of their own in MCC."
 )
 
 
