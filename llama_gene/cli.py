@@ -25,6 +25,7 @@ STAGES = {
     "evaluate": "model + held-out instructions -> table with intervals and baselines",
     "embed": "model + sequences -> their vectors, as Parquet",
     "score": "model + sequences or variants (mutation list, VCF) -> log-likelihoods",
+    "compare": "two models' results on the same rows -> difference with interval and p, over seeds",
     "chat": "ask a model questions in the terminal",
     "export": "base + adapter -> one checked Hugging Face folder",
     "run": "all stages from one YAML, resumed where it stopped",

@@ -1,4 +1,4 @@
-"""Baselines on rows with a planted signal, and the table."""
+"""Baselines on rows with a planted signal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from llama_gene.inference.benchmark import kmer_floor, majority_baseline, results_table
+from llama_gene.inference.benchmark import kmer_floor, majority_baseline
 
 
 def row(output: str, *sequences: str) -> dict[str, object]:
@@ -84,18 +84,3 @@ def test_labels_that_training_does_not_hold_get_no_probability() -> None:
 def test_there_is_no_floor_without_training_rows_or_for_many_free_texts() -> None:
     assert kmer_floor([], planted(4, 1), ["dna"], "classification", ["yes", "no"]) is None
     assert kmer_floor(planted(4, 1), planted(4, 1), ["dna"], "function", [str(i) for i in range(51)]) is None
-
-
-def test_the_table_shows_intervals_missing_values_and_what_was_too_long() -> None:
-    results = [
-        {"task": "core", "family": "classification", "metric": "accuracy", "n": 1200, "score": 0.75, "interval": [0.72, 0.78],
-         "majority": 0.5, "kmer_floor": 0.7, "ceiling": 0.9, "published": "acc 0.83", "shortened": 0, "rejected": 3},
-        {"task": "a|b", "family": "function", "metric": "exact match", "n": 40, "score": 0.1, "interval": None,
-         "majority": None, "kmer_floor": None, "ceiling": None, "published": None, "shortened": 10, "rejected": 0},
-    ]  # fmt: skip
-    lines = results_table(results).splitlines()
-    assert lines[0] == "| task | family | metric | n | majority | k-mer floor | ours [95 % interval] | ceiling | published |"
-    assert (
-        lines[2] == "| core | classification | accuracy | 1,200 (+3 too long) | 0.500 | 0.700 | 0.750 [0.720, 0.780] | 0.900 | acc 0.83 |"
-    )
-    assert lines[3] == "| a\\|b | function | exact match | 40 (25 % shortened) | - | - | 0.100 | - | - |"

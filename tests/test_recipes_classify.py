@@ -75,9 +75,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_task_that_can_be_learned_is_learned(trained: Path) -> None:
     report = read_json(trained / "results.json")
     result = report["tasks"][0]
-    assert result["majority"] == 0.5 and result["n"] == 60
+    assert result["baselines"]["majority"]["score"] == 0.5 and result["n"] == 60
     assert result["interval"][0] > 0.5 and result["score"] > 0.8
-    assert result["kmer_floor"] > 0.8
+    assert result["baselines"]["k-mer floor"]["score"] > 0.8
     table = (trained / "results.md").read_text()
     assert "| strength | classification | accuracy | 60 | 0.500 |" in table and "Chosen by dev: step" in table
 
@@ -180,7 +180,7 @@ def test_lora_saves_the_adapter_and_the_head(tmp_path: Path) -> None:
     manifest = read_manifest(folder, "classify")
     assert manifest["trainable_parameters"] == 2 * 4 * (32 + 96) + 2 * 32  # c_attn in two layers, the head
     result = read_json(folder / "results.json")["tasks"][0]
-    assert result["interval"][0] > result["majority"]
+    assert result["interval"][0] > result["baselines"]["majority"]["score"]
     model, _ = load_classifier(folder)
     assert model.get_base_model().score.weight.shape == (2, 32)
 

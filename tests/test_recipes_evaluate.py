@@ -83,7 +83,8 @@ def test_five_families_and_three_languages_are_measured_and_written(place: Path,
     output = tmp_path / "out"
     report = run(config(place, output, corpus=place / "corpus", base=str(place / "base"), max_documents=3))
     assert json.loads((output / "results.json").read_text()) == report
-    assert {path.name for path in output.iterdir()} == {"results.json", "results.md", "results.png", "predictions.jsonl", "manifest.json"}
+    names = {"results.json", "results.md", "results.html", "results.png", "predictions.jsonl", "manifest.json"}
+    assert {path.name for path in output.iterdir()} == names
     results = {result["family"]: result for result in report["tasks"]}
     assert {family: result["metric"] for family, result in results.items()} == {
         "classification": "accuracy", "structure": "accuracy", "pair": "accuracy", "function": "exact match", "regression": "Spearman",
@@ -91,8 +92,10 @@ def test_five_families_and_three_languages_are_measured_and_written(place: Path,
     for family, result in results.items():
         assert result["n"] == 9 and result["rejected"] == 0
         assert result["interval"][0] <= result["score"] <= result["interval"][1]
-        assert result["kmer_floor"] is not None and 0 < result["ceiling"] < 1, family
-    assert results["structure"]["majority"] == pytest.approx(1 / 3) and results["regression"]["majority"] == 0.0
+        assert set(result["baselines"]) == {"majority", "k-mer floor"} and 0 < result["ceiling"] < 1, family
+        assert all(0 < entry["p"] <= 1 for entry in result["baselines"].values())
+    majorities = {family: result["baselines"]["majority"]["score"] for family, result in results.items()}
+    assert majorities["structure"] == pytest.approx(1 / 3) and majorities["regression"] == 0.0
     assert sum(cell["n"] for cell in results["pair"]["confusion"]) == 9
     assert {name: facts["unit"] for name, facts in report["languages"].items()} == {"dna": "base", "protein": "residue", "english": "byte"}
     assert all(facts["documents"] == 3 and facts["before"] != facts["after"] for facts in report["languages"].values())
@@ -107,15 +110,17 @@ def test_five_families_and_three_languages_are_measured_and_written(place: Path,
 def test_law_15_two_evaluations_give_the_same_bytes(place: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         run(config(place, tmp_path / name))
-    for name in ("results.md", "predictions.jsonl", "results.png"):
+    for name in ("results.md", "results.html", "predictions.jsonl", "results.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_generated_answers_off_the_list_are_counted_as_wrong(place: Path, tmp_path: Path) -> None:
     report = run(config(place, tmp_path / "out", scorer="generate", tasks=["pair_task"], baselines=False))
     result = report["tasks"][0]  # a random model says nothing that is on the list
-    assert (result["off_list"], result["score"], result["mcc"], result["kmer_floor"]) == (9, 0.0, 0.0, None)
-    assert result["majority"] == pytest.approx(5 / 9)  # without training rows, the test rows' own
+    assert (result["off_list"], result["score"], result["mcc"]) == (9, 0.0, 0.0)
+    assert result["paper_scorer"] == {"score": 0.0, "interval": pytest.approx([0.0, 0.299], abs=1e-3)}
+    assert list(result["baselines"]) == ["majority"]
+    assert result["baselines"]["majority"]["score"] == pytest.approx(5 / 9)  # without training rows, the test rows' own
     assert "Answers off the list of labels (counted as wrong): pair_task 9." in (tmp_path / "out" / "results.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""What a score must beat: the majority answer and a linear model on k-mer counts; and the table that shows all of them.
+"""What a score must beat: the majority answer and a linear model on k-mer counts.
 
 The k-mer floor: k-mer counts (DNA and RNA 3-5-mers, every other alphabet 1-2-mers; a block for each sequence of a pair), dampened as
 1 + log(count), scaled to unit length, then logistic regression with C = 10. A floor should be strong, so scaling and C were chosen on
@@ -75,32 +75,3 @@ def _vectorizers(kind: str, family: str) -> list[Any]:
 def _last_residues(window: str) -> list[str]:
     """Return the last residues with their places, counted from the end: "MKV" -> ["1V", "2K", "3M"]."""
     return [f"{place}{letter}" for place, letter in enumerate(reversed(window[-NUM_LAST_RESIDUES:]), start=1)]
-
-
-def results_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the Markdown table of evaluated tasks, a line each.
-
-    A result has task, family, metric, n, score, interval (low, high) and, None where unknown, majority, kmer_floor, ceiling, published;
-    shortened and rejected count rows whose prompt was too long. A share of shortened rows is written beside n.
-    """
-    head = ["task", "family", "metric", "n", "majority", "k-mer floor", "ours [95 % interval]", "ceiling", "published"]
-    lines = [head, ["---"] * 3 + ["---:"] * 5 + ["---"]]
-    for result in results:
-        n = f"{result['n']:,}"
-        if result.get("shortened"):
-            n += f" ({100 * result['shortened'] / result['n']:.0f} % shortened)"
-        if result.get("rejected"):
-            n += f" (+{result['rejected']} too long)"
-        ours = _number(result.get("score"))
-        if result.get("interval"):
-            low, high = result["interval"]
-            ours += f" [{low:.3f}, {high:.3f}]"
-        baselines = [_number(result.get("majority")), _number(result.get("kmer_floor"))]
-        names = [str(result[key]).replace("|", "\\|") for key in ("task", "family", "metric")]
-        published = str(result.get("published") or "-").replace("|", "\\|")
-        lines.append([*names, n, *baselines, ours, _number(result.get("ceiling")), published])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

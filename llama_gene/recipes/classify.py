@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import LoraSettings
-from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME, measure_closed
+from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME, closed_baselines, truth_of
 from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_file, plan, resolve_base
 from llama_gene.training.settings import TrainSettings
 
@@ -87,7 +87,8 @@ def run(config: Config) -> Path:
     tokenizer = load_tokenizer(config.model)
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {config.model} has no end-of-text token", "one, to end a row", "Set eos_token in its config")
-    examples = build_examples(load_task(task, config.data_dir or config.task.parent, config.seed), tokenizer, config.seed)
+    table = load_task(task, config.data_dir or config.task.parent, config.seed)
+    examples = build_examples(table, tokenizer, config.seed)
     labels = examples["test"][0]["labels"] if examples["test"] else []
     if not examples["train"] or not labels:
         lacking = "train rows" if examples["test"] and labels else "closed list of answers" if examples["test"] else "test rows"
@@ -143,7 +144,7 @@ def run(config: Config) -> Path:
             shutil.copytree(work_dir / "runs", folder / "runs")
         _write_training(folder, tokenizer, outcome)
         runtime.write_manifest(folder, "classify", config, **facts)  # the model is read back from here
-        result, lines = _test(folder, examples, encoded["test"], labels, config)
+        result, lines = _test(folder, examples, encoded["test"], labels, table.bins, config)
         result |= {"title": task.title, "published": task.published or None}
         report = {
             "model": config.model,
@@ -208,10 +209,16 @@ def _write_training(folder: Path, tokenizer: PreTrainedTokenizerFast, outcome: A
 
 
 def _test(
-    folder: Path, examples: Mapping[str, list[Example]], encoded: Sequence[EncodedPrompt | None], labels: list[str], config: Config
+    folder: Path,
+    examples: Mapping[str, list[Example]],
+    encoded: Sequence[EncodedPrompt | None],
+    labels: list[str],
+    bins: Mapping[str, Any],
+    config: Config,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Score the test rows with the model in `folder`; return the task's result and a line for each row, rejected ones included."""
     from llama_gene.inference import metrics
+    from llama_gene.inference.judging import TaskFacts, judge
     from llama_gene.models.heads import classify_rows, load_classifier
 
     model, _ = load_classifier(folder)
@@ -220,7 +227,9 @@ def _test(
     chances = metrics.probabilities(logits)
     predicted = logits.argmax(1)
     rows = [example for _, example, _ in kept]
-    result = measure_closed(rows, labels, predicted, metrics.bin_expectation(logits), examples["train"], config.seed, config.num_resamples)
+    baselines = closed_baselines(rows, labels, examples["train"], config.seed)
+    facts = TaskFacts.of({"bins": bins})
+    result = judge(rows, labels, chances, examples["train"], baselines, facts, None, config.seed, config.num_resamples)
     count = _count(encoded)
     common = {"task": rows[0]["task"], "family": rows[0]["family"], "n": count["rows"]}
     common |= {"rejected": count["rejected"], "shortened": count["shortened"]}
@@ -228,7 +237,7 @@ def _test(
         {
             "task": example["task"],
             "row": i,
-            "output": example["output"],
+            **truth_of(example),
             "answer": labels[k],
             "probability": {label: round(float(value), 6) for label, value in zip(labels, values, strict=True)},
             "letters_cut": row.num_shortened,
@@ -245,7 +254,7 @@ def _test(
 
 def _render(report: Mapping[str, Any], steps: int, config: Config) -> str:
     """Return results.md: how the classifier was made, the table, and what dev said."""
-    from llama_gene.inference.benchmark import results_table
+    from llama_gene.web.results_table import results_table
 
     way = "all weights trained" if config.full else f"LoRA of rank {config.lora.rank} and the head trained"
     parts = [f"Classification head on `{report['model']}`, {way}, split `{report['split']}`."]

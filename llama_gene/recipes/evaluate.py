@@ -1,7 +1,7 @@
 """Stage 7, evaluate: model + held-out instructions -> a table with intervals, beside what it must beat.
 
-For each task: predictions (by label likelihood, or by generation and a semantic match), its metric with a 95 % interval, the majority
-answer, the k-mer floor trained on the task's training rows, and the simulator's ceiling where there is one. For each language of a
+For each task: predictions (by label likelihood, or by generation and a semantic match), its metrics with 95 % intervals, beside the
+baselines that were trained on the task's training rows, and the simulator's ceiling where there is one. For each language of a
 corpus: bits per letter of held-out documents, before (the base, with its own tokenizer) and after.
 """
 
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from llama_gene.data.instructions import Example
 
 RESULTS_NAME, TABLE_NAME, FIGURE_NAME, PREDICTIONS_NAME = "results.json", "results.md", "results.png", "predictions.jsonl"
+PAGE_NAME = "results.html"
+FLOOR_NAME = "k-mer floor"
 
 
 @dataclass
@@ -59,6 +60,8 @@ class Config:
     """At most this many held-out documents of a language, drawn with the seed."""
     baselines: bool = True
     """Train the k-mer floor and count the majority on the training rows."""
+    control: bool = False
+    """Train the k-mer floor on shuffled labels, too: it must sit at the majority, or the evaluation leaks."""
     num_resamples: int = 2000
     """Bootstrap resamples of an interval."""
     seed: int = 0
@@ -76,7 +79,7 @@ class Config:
     english_download: bool = False
     """Let English tasks download their data; without it only local files and, with HF_HUB_OFFLINE=1, the local cache are read."""
     output_dir: Path | None = None
-    """Folder to write: results.json, results.md, results.png, predictions.jsonl, manifest.json."""
+    """Folder to write: results.json, results.md, results.html, results.png, predictions.jsonl, manifest.json."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -89,9 +92,9 @@ def run(config: Config) -> dict[str, Any]:
     examples = _read_instructions(config)
     documents = _read_documents(config)
 
-    from llama_gene.inference.benchmark import results_table
     from llama_gene.models.adapters import load_model
     from llama_gene.web.figures import plot_results
+    from llama_gene.web.results_page import results_page
 
     log = runtime.get_logger()
     start = time.monotonic()
@@ -125,26 +128,28 @@ def run(config: Config) -> dict[str, Any]:
     }
     with runtime.whole_dir(config.output_dir) as folder:
         runtime.write_json(folder / RESULTS_NAME, report)
-        runtime.write_text(folder / TABLE_NAME, render_report(report, results_table(results)))
+        runtime.write_text(folder / TABLE_NAME, render_report(report))
+        runtime.write_text(folder / PAGE_NAME, results_page(report))
         if results:
             plot_results(results, folder / FIGURE_NAME, "simulated data" if report["simulated"] else "")
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
             runtime.write_text(folder / PREDICTIONS_NAME, lines)
         runtime.write_manifest(folder, "evaluate", config, template=template, tasks=len(results), predictions=len(predictions))
-    log.info("evaluate: written to %s\n\n%s", config.output_dir, render_report(report, results_table(results)))
+    log.info("evaluate: written to %s\n\n%s", config.output_dir, render_report(report))
     return report
 
 
-def render_report(report: Mapping[str, Any], table: str) -> str:
-    """Return results.md: what was evaluated and how, the table of tasks, the table of languages."""
+def render_report(report: Mapping[str, Any]) -> str:
+    """Return results.md: what was evaluated and how, the tables of tasks, of baselines and subsets, the table of languages."""
+    from llama_gene.web.results_table import baselines_table, remarks, results_table, subsets_table
+
     parts = [f"Model `{report['model']}`, template `{report['template']}`, scorer `{report['scorer']}`, split `{report['split']}`."]
     if report["simulated"]:
         parts.append("**The data is simulated**: scores say that the route works, nothing about real genes.")
     if report["tasks"]:
-        parts.append(table.rstrip("\n"))
-        off_list = [f"{result['task']} {result['off_list']}" for result in report["tasks"] if result["off_list"]]
-        if off_list:
-            parts.append(f"Answers off the list of labels (counted as wrong): {', '.join(off_list)}.")
+        tables = [make(report["tasks"]) for make in (results_table, baselines_table, subsets_table)]
+        parts += [table.rstrip("\n") for table in tables if table]
+        parts += remarks(report["tasks"])
     if report["languages"]:
         lines = ["| language | unit | held-out letters | bits before | bits after |", "| --- | --- | ---: | ---: | ---: |"]
         for name, facts in report["languages"].items():
@@ -304,17 +309,23 @@ def _evaluate_task(
         )
     kept_rows, kept_prompts = [rows[i] for i in kept], [prompts[i] for i in kept]
     if labels:
-        measured, answers = _closed_task(kept_rows, kept_prompts, labels, splits["train"], model, tokenizer, template, config)
+        measured, answers = _closed_task(kept_rows, kept_prompts, labels, splits["train"], facts, model, tokenizer, template, config)
     else:
         measured, answers = _free_text_task(kept_rows, kept_prompts, splits["train"], model, tokenizer, config)
     lines: list[dict[str, Any]] = [
         {"task": name, "row": i, "output": row["output"], "rejected": "prompt too long"} for i, row in enumerate(rows) if prompts[i] is None
     ]
     lines += [
-        {"task": name, "row": i, "output": rows[i]["output"], **answer, "letters_cut": shortened[i]}
+        {"task": name, "row": i, **truth_of(rows[i]), **answer, "letters_cut": shortened[i]}
         for i, answer in zip(kept, answers, strict=True)
     ]
     return {**common, **counts, **measured}, sorted(lines, key=lambda line: int(line["row"]))
+
+
+def truth_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what predictions.jsonl says of a row's truth: `compare` needs no more; shared with `classify`."""
+    optional = {key: row[key] for key in ("group", "value", "answers") if row.get(key) not in (None, "", [])}
+    return {"output": row["output"], **optional}
 
 
 def _encode_rows(
@@ -347,72 +358,66 @@ def _closed_task(
     prompts: Sequence[Any],
     labels: list[str],
     train_rows: Sequence[Any],
+    facts: Mapping[str, Any],
     model: Any,
     tokenizer: Any,
     template: str,
     config: Config,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Evaluate a task with a closed list of labels."""
-    predicted, expected, answers = _answer_closed(prompts, labels, model, tokenizer, template, config)
-    return measure_closed(rows, labels, predicted, expected, train_rows, config.seed, config.num_resamples), answers
+    from llama_gene.inference.judging import TaskFacts, judge
+
+    answers, lines = _answer_closed(prompts, labels, model, tokenizer, template, config)
+    known = TaskFacts.of(facts)
+    result = judge(
+        rows, labels, answers, train_rows, closed_baselines(rows, labels, train_rows, config.seed), known, None, *_bootstrap(config)
+    )
+    if config.scorer == "generate":
+        result["paper_scorer"] = _paper_scorer(rows, [line["text"] for line in lines], config)
+    if config.control and train_rows:
+        result["control"] = _control(rows, labels, train_rows, known, config)
+    return result, lines
 
 
-def measure_closed(
-    rows: Sequence[Any],
-    labels: list[str],
-    predicted: NDArray[np.int64],
-    expected: NDArray[np.float64],
-    train_rows: Sequence[Any],
-    seed: int,
-    num_resamples: int,
-) -> dict[str, Any]:
-    """Return the result of answers with a closed list of labels, beside majority, k-mer floor and ceiling; shared with `classify`.
+def closed_baselines(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], seed: int) -> dict[str, NDArray[np.float64]]:
+    """Return the answers of each baseline that can be trained on the training rows; shared with `classify`."""
+    from llama_gene.inference.benchmark import kmer_floor
 
-    Regressions of more than two bins are ranked by the expected bin, everything else is right or wrong.
-    """
-    import numpy as np
-
-    from llama_gene.inference import metrics
-    from llama_gene.inference.benchmark import kmer_floor, majority_baseline
-
-    column = {label: k for k, label in enumerate(labels)}
-    truth = np.array([_column_of(row["output"], column, row) for row in rows])
-    is_regression = rows[0]["family"] == "regression"
-    is_ranked = is_regression and len(labels) > 2
-    metric = metrics.spearman if is_ranked else metrics.accuracy
-    chosen = expected if is_ranked else predicted
-    result: dict[str, Any] = {
-        "metric": "Spearman" if is_ranked else "accuracy",
-        "labels": labels,
-        "off_list": int((predicted == metrics.OFF_LIST).sum()),
-        "score": metric(truth, chosen),
-        "interval": _interval(metric, truth, chosen, rows, seed, num_resamples),
-        "accuracy": metrics.accuracy(truth, predicted),
-        "balanced_accuracy": metrics.balanced_accuracy(truth, predicted),
-        "mcc": metrics.mcc(truth, predicted),
-        "macro_f1": metrics.macro_f1(truth, predicted),
-        "spearman": metrics.spearman(truth, expected) if is_regression else None,
-        "kmer_floor": None,
-        "ceiling": None,
-    }
-    # Without training rows the evaluated rows give their own majority: the best that any constant answer can reach.
-    result["majority_answer"] = majority_baseline(train_rows or rows)
-    result["majority"] = metric(truth, np.full(len(rows), column.get(result["majority_answer"], metrics.OFF_LIST)))
     floor = kmer_floor(train_rows, rows, rows[0]["kinds"], rows[0]["family"], labels, seed)
-    if floor is not None:
-        result["kmer_floor"] = metric(truth, floor @ np.arange(len(labels)) if is_ranked else floor.argmax(1))
-    if all(row["oracle"] in column for row in rows):
-        result["ceiling"] = metric(truth, np.array([column[row["oracle"]] for row in rows]))
-    answers = [None if k == metrics.OFF_LIST else labels[k] for k in predicted]
-    pairs = Counter((row["output"], str(answer)) for row, answer in zip(rows, answers, strict=True))
-    result["confusion"] = [{"output": output, "answer": answer, "n": count} for (output, answer), count in sorted(pairs.items())]
-    return result
+    return {} if floor is None else {FLOOR_NAME: floor}
+
+
+def _control(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], facts: Any, config: Config) -> dict[str, Any] | None:
+    """Return how the k-mer floor does when its training labels are shuffled: it must sit at the majority."""
+    from llama_gene.inference.judging import judge_control, shuffled_labels
+
+    floor = closed_baselines(rows, labels, shuffled_labels(train_rows, config.seed), config.seed).get(FLOOR_NAME)
+    if floor is None:
+        return None
+    control = judge_control(rows, labels, floor, train_rows, facts, *_bootstrap(config))
+    if not control["sits"]:
+        runtime.get_logger().warning("evaluate: task '%s', trained on shuffled labels: %s", rows[0]["task"], control["reason"])
+    return control
+
+
+def _paper_scorer(rows: Sequence[Any], texts: Sequence[str], config: Config) -> dict[str, Any]:
+    """Return the share of answers that the authors' scorer counts as right, with its interval."""
+    from llama_gene.inference import intervals
+    from llama_gene.inference.metrics import paper_match
+
+    right = intervals.share([paper_match(text, row["output"]) for row, text in zip(rows, texts, strict=True)])
+    edges = intervals.interval(right, [row["group"] or f"row {i}" for i, row in enumerate(rows)], *_bootstrap(config))
+    return {"score": right.value(), "interval": None if edges is None else list(edges)}
+
+
+def _bootstrap(config: Config) -> tuple[int, int]:
+    return config.seed, config.num_resamples
 
 
 def _answer_closed(
     prompts: Sequence[Any], labels: list[str], model: Any, tokenizer: Any, template: str, config: Config
-) -> tuple[NDArray[np.int64], NDArray[np.float64], list[dict[str, Any]]]:
-    """Return (predicted label numbers, expected label numbers, a record of each answer) for the prompts of one task."""
+) -> tuple[NDArray[Any], list[dict[str, Any]]]:
+    """Return the answers to the prompts of one task (scores of labels, or label numbers) and a record of each."""
     import numpy as np
 
     from llama_gene.data.prompts import encode_answer
@@ -424,67 +429,27 @@ def _answer_closed(
     if config.scorer == "likelihood":
         label_ids = [encode_answer(tokenizer, label, template) for label in labels]
         scores = score_labels(model, prompts, label_ids, config.batch_tokens, vocab_size=len(tokenizer), progress=show)
-        best = scores.argmax(1)
         answers: list[dict[str, Any]] = [
-            {"answer": labels[k], "log_likelihood": {label: round(float(value), 4) for label, value in zip(labels, values, strict=True)}}
-            for k, values in zip(best, scores, strict=True)
+            {"answer": labels[k], "log_likelihood": {label: round(float(value), 6) for label, value in zip(labels, values, strict=True)}}
+            for k, values in zip(scores.argmax(1), scores, strict=True)
         ]
-        return best, metrics.bin_expectation(scores), answers
+        return scores, answers
     texts = generate_answers(model, tokenizer, prompts, config.max_new_tokens, config.batch_tokens, progress=show)
     matches = [metrics.semantic_match(text, labels) for text in texts]
     predicted = np.array([metrics.OFF_LIST if match is None else labels.index(match) for match in matches])
-    # An off-list answer says nothing about a value: it stands in the middle of the bins.
-    expected = np.where(predicted == metrics.OFF_LIST, (len(labels) - 1) / 2, predicted)
-    return predicted, expected, [{"answer": match, "text": text} for match, text in zip(matches, texts, strict=True)]
+    return predicted, [{"answer": match, "text": text} for match, text in zip(matches, texts, strict=True)]
 
 
 def _free_text_task(
     rows: Sequence[Any], prompts: Sequence[Any], train_rows: Sequence[Any], model: Any, tokenizer: Any, config: Config
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Evaluate a task whose answer is free text: exact matches (case and outer blanks ignored), and the mean F1 of words beside them."""
-    import numpy as np
-
-    from llama_gene.inference import metrics
-    from llama_gene.inference.benchmark import kmer_floor, majority_baseline
+    """Evaluate a task whose answer is free text."""
     from llama_gene.inference.generate import generate_answers
+    from llama_gene.inference.judging import judge_text
 
     texts = generate_answers(model, tokenizer, prompts, config.max_new_tokens, config.batch_tokens, progress=runtime.rank() == 0)
-
-    def hits(answers: Sequence[str]) -> list[float]:
-        return [float(row["output"].strip().lower() == answer.strip().lower()) for row, answer in zip(rows, answers, strict=True)]
-
-    right = hits(texts)
-    result: dict[str, Any] = {"metric": "exact match", "labels": [], "off_list": 0, "score": float(np.mean(right))}
-    result["interval"] = _interval(metrics.accuracy, np.ones(len(rows)), np.array(right), rows, config.seed, config.num_resamples)
-    result["word_f1"] = float(np.mean([metrics.word_f1(row["output"], text) for row, text in zip(rows, texts, strict=True)]))
-    result["majority_answer"] = majority_baseline(train_rows or rows)
-    result["majority"] = float(np.mean(hits([result["majority_answer"]] * len(rows))))
     classes = sorted({row["output"] for row in train_rows})
-    floor = kmer_floor(train_rows, rows, rows[0]["kinds"], rows[0]["family"], classes, config.seed)
-    result["kmer_floor"] = None if floor is None else float(np.mean(hits([classes[k] for k in floor.argmax(1)])))
-    result["ceiling"] = float(np.mean(hits([row["oracle"] for row in rows]))) if all(row["oracle"] for row in rows) else None
+    found = closed_baselines(rows, classes, train_rows, config.seed) if classes else {}
+    baselines = {name: [classes[k] for k in chances.argmax(1)] for name, chances in found.items()}
+    result = judge_text(rows, texts, train_rows, baselines, *_bootstrap(config))
     return result, [{"answer": text, "text": text} for text in texts]
-
-
-def _column_of(output: str, column: Mapping[str, int], row: Mapping[str, Any]) -> int:
-    """Return the number of a row's right answer. Raises InputError when it is not in its own list of labels."""
-    if output not in column:
-        raise InputError(
-            f"a row of task '{row['task']}' has the answer '{output}'", f"one of {', '.join(column)}", "Write the instructions again"
-        )
-    return column[output]
-
-
-def _interval(
-    metric: Callable[[Any, Any], float], truth: Any, chosen: Any, rows: Sequence[Any], seed: int, num_resamples: int
-) -> list[float]:
-    """Return the 95 % interval: Wilson's for a share of independent rows, else a bootstrap, by groups where rows share one."""
-    import numpy as np
-
-    from llama_gene.inference.metrics import accuracy, bootstrap_interval, wilson_interval
-
-    groups = [row["group"] or f"row {i}" for i, row in enumerate(rows)]
-    if metric is accuracy and len(set(groups)) == len(groups):
-        return list(wilson_interval(int(np.sum(truth == chosen)), len(rows)))
-    pairs = np.stack([truth, chosen], 1).astype(float)
-    return list(bootstrap_interval(lambda drawn: metric(drawn[:, 0], drawn[:, 1]), pairs, groups, seed, num_resamples))

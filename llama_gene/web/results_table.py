@@ -1,0 +1,125 @@
+"""Results in Markdown: a line a task, what it must beat, and what is reported apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+def results_table(results: Sequence[Result]) -> str:
+    """Return the Markdown table of evaluated tasks, a line each.
+
+    A result has task, family, metric, n, score, interval (low, high) and, None where unknown, ceiling, published, and baselines (name ->
+    score); shortened and rejected count rows whose prompt was too long. A share of shortened rows is written beside n.
+    """
+    return _markdown(*task_cells(results))
+
+
+def task_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return head, alignment and lines of the table of tasks."""
+    names = baseline_names(results)
+    head = ["task", "family", "metric", "n", *names, "ours [95 % interval]", "ceiling", "published"]
+    lines = []
+    for result in results:
+        n = f"{result['n']:,}"
+        if result.get("shortened"):
+            n += f" ({100 * result['shortened'] / result['n']:.0f} % shortened)"
+        if result.get("rejected"):
+            n += f" (+{result['rejected']} too long)"
+        baselines = [number((result.get("baselines") or {}).get(name, {}).get("score")) for name in names]
+        ours = with_interval(result.get("score"), result.get("interval"))
+        first = [str(result[key]) for key in ("task", "family", "metric")]
+        lines.append([*first, n, *baselines, ours, number(result.get("ceiling")), str(result.get("published") or "-")])
+    return head, ["---"] * 3 + ["---:"] * (len(names) + 3) + ["---"], lines
+
+
+def baselines_table(results: Sequence[Result]) -> str:
+    """Return the Markdown table of ours less each baseline, with the p of a paired test on the same rows; empty without baselines."""
+    head, marks, lines = baseline_cells(results)
+    return _markdown(head, marks, lines) if lines else ""
+
+
+def baseline_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return head, alignment and lines of the table of baselines."""
+    lines = []
+    for result in results:
+        for name, entry in (result.get("baselines") or {}).items():
+            theirs = with_interval(entry["score"], entry["interval"])
+            difference = with_interval(entry["difference"], entry["difference_interval"], sign=True)
+            lines.append([str(result["task"]), name, theirs, difference, p_value(entry["p"]), entry["test"] or "-"])
+    head = ["task", "baseline", "its score [95 %]", "ours less it [95 %]", "p", "test"]
+    return head, ["---", "---", "---:", "---:", "---:", "---"], lines
+
+
+def subsets_table(results: Sequence[Result]) -> str:
+    """Return the Markdown table of populations that are reported apart; empty without any."""
+    head, marks, lines = subset_cells(results)
+    return _markdown(head, marks, lines) if lines else ""
+
+
+def subset_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return head, alignment and lines of the table of subsets."""
+    names = baseline_names(results)
+    lines = []
+    for result in results:
+        for name, entry in (result.get("subsets") or {}).items():
+            baselines = [number((entry.get("baselines") or {}).get(baseline)) for baseline in names]
+            ours = with_interval(entry["score"], entry["interval"])
+            lines.append([str(result["task"]), name, entry["metric"], f"{entry['n']:,}", *baselines, ours])
+    head = ["task", "rows", "metric", "n", *names, "ours [95 % interval]"]
+    return head, ["---"] * 3 + ["---:"] * (len(names) + 2), lines
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """Return what a reader of the tables must know: off-list answers, low against high, the authors' scorer, what was not measured."""
+    found = []
+    if off_list := [f"{result['task']} {result['off_list']}" for result in results if result.get("off_list")]:
+        found.append(f"Answers off the list of labels (counted as wrong): {', '.join(off_list)}.")
+    for result in results:
+        if halves := result.get("low_high"):
+            reason = halves["reason"] and f"not given, {halves['reason']}"
+            found.append(
+                f"{result['task']}, accuracy of low against high: {reason or with_interval(halves['accuracy'], halves['interval'])}."
+            )
+        if paper := result.get("paper_scorer"):
+            found.append(f"{result['task']}, by the authors' scorer: {with_interval(paper['score'], paper['interval'])}.")
+        if control := result.get("control"):
+            verdict = "sits at the majority" if control["sits"] else f"does NOT sit at the majority: {control['reason']}"
+            found.append(f"{result['task']}, trained on shuffled labels: {control['metric']} {control['score']:.3f}, {verdict}.")
+        found += [f"{result['task']}: {note}." for note in result.get("notes") or []]
+    return found
+
+
+def baseline_names(results: Iterable[Result]) -> list[str]:
+    """Return the names of all baselines, in the order of first sight."""
+    return list(dict.fromkeys(name for result in results for name in result.get("baselines") or {}))
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """Return a metric as text, "-" for None."""
+    return "-" if value is None else f"{value:+.3f}" if sign else f"{value:.3f}"
+
+
+def with_interval(value: float | None, edges: Sequence[float] | None, sign: bool = False) -> str:
+    """Return a metric with its interval.
+
+    >>> with_interval(0.75, [0.7, 0.8])
+    '0.750 [0.700, 0.800]'
+    """
+    return number(value, sign) + (f" [{number(edges[0], sign)}, {number(edges[1], sign)}]" if edges else "")
+
+
+def p_value(p: float | None) -> str:
+    """Return p to two digits.
+
+    >>> p_value(0.0431), p_value(1e-9), p_value(None)
+    ('0.043', '< 0.001', '-')
+    """
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _markdown(head: list[str], marks: list[str], lines: list[list[str]]) -> str:
+    safe = [[cell.replace("|", "\\|") for cell in cells] for cells in (head, marks, *lines)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in safe) + "\n"
