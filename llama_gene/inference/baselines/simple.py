@@ -162,7 +162,7 @@ def kmer_floor(
     if not train_rows or not test_rows or not labels:
         return None
     target = read_target(train_rows, labels, family)
-    if not target.rows or _too_many(target):
+    if not target.rows or too_many(target):
         return None
     return logistic_scores(target, *kmer_features(_known(train_rows, target), test_rows, kinds, family), strength=10.0, seed=seed)
 
@@ -171,7 +171,7 @@ def run_kmer(
     target: Target, train_rows: Sequence[Example], rows: Sequence[Example], kinds: Sequence[str], family: str, seed: int
 ) -> Baseline:
     """Return logistic regression on k-mer counts."""
-    reason = _too_many(target) or ("" if target.rows else NO_ROWS)
+    reason = too_many(target) or ("" if target.rows else NO_ROWS)
     if reason:
         return Baseline("kmer", reason=reason)
     scores = logistic_scores(target, *kmer_features(_known(train_rows, target), rows, kinds, family), strength=10.0, seed=seed)
@@ -182,7 +182,7 @@ def run_positional(
     target: Target, train_rows: Sequence[Example], rows: Sequence[Example], kinds: Sequence[str], family: str, seed: int
 ) -> Baseline:
     """Return logistic regression on letters by place."""
-    reason = _too_many(target) or ("" if target.rows else NO_ROWS)
+    reason = too_many(target) or ("" if target.rows else NO_ROWS)
     if reason:
         return Baseline("positional", reason=reason)
     train, test, note = place_features(_known(train_rows, target), rows, len(kinds))
@@ -226,7 +226,7 @@ def _known(train_rows: Sequence[Example], target: Target) -> list[Example]:
     return [train_rows[i] for i in target.rows]
 
 
-def _too_many(target: Target) -> str:
+def too_many(target: Target) -> str:
     """Return why there are too many labels for a linear model of each, empty where there are not."""
     most = MAX_LABEL_SETS if target.is_multi else MAX_CLASSES
     if not target.labels:
@@ -234,7 +234,7 @@ def _too_many(target: Target) -> str:
     return f"{len(target.labels)} labels are more than {most}" if len(target.labels) > most else ""
 
 
-def logistic_scores(target: Target, train: Any, test: Any, strength: float, seed: int) -> Floats:
+def logistic_scores(target: Target, train: Any, test: Any, strength: float, seed: int, max_iter: int = 300) -> Floats:
     """Return (N, K) probabilities; a label that all rows or none of them have gets its share in train."""
     from sklearn.linear_model import LogisticRegression
 
@@ -243,7 +243,7 @@ def logistic_scores(target: Target, train: Any, test: Any, strength: float, seed
         if len(set(classes.tolist())) < 2:
             scores[:, classes[:1]] = 1.0
             return scores
-        model = LogisticRegression(C=strength, max_iter=300, random_state=seed).fit(train, classes)
+        model = LogisticRegression(C=strength, max_iter=max_iter, random_state=seed).fit(train, classes)
         scores[:, model.classes_] = model.predict_proba(test)
         return scores
 
