@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import os
 import random
 import stat
 from collections.abc import Callable
@@ -418,3 +421,46 @@ def test_every_baseline_gives_the_same_twice() -> None:
     once, again = (run_baselines(names, train, test, ["dna"], "classification", ["no", "yes"], engine="package") for _ in range(2))
     for name in names:
         np.testing.assert_array_equal(once[name].scores, again[name].scores)
+
+
+# --- the same on real rows, beside what others measured ----------------------------------------------------------------------------
+
+
+def real_rows(folder: str, split: str, columns: list[str], label: str, num: int = 0) -> list[Row]:
+    """Rows of a shared task; `num` of them, drawn with a seed."""
+    data = os.environ.get("LLAMA_GENE_DATA")
+    if data is None:
+        pytest.skip("LLAMA_GENE_DATA is not set")
+    path = next((Path(data) / "tasks" / folder).glob(f"{split}.csv*"))
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as handle:
+        rows = [{"sequences": [line[column] for column in columns], "output": line[label]} for line in csv.DictReader(handle)]
+    return random.Random(0).sample(rows, num) if num else rows
+
+
+@pytest.mark.real_data
+def test_a_gc_threshold_tells_promoters_as_often_as_others_measured() -> None:
+    train, test = (real_rows("gue_prom_core_all", split, ["sequence"], "label") for split in ("train", "test"))
+    found = run_baselines(["gc"], train, test, ["dna"], "classification", ["0", "1"])["gc"]
+    assert accuracy(found, test, ["0", "1"]) == pytest.approx(0.684, abs=0.01)
+
+
+@pytest.mark.real_data
+def test_the_members_alone_tell_four_of_five_yeast_pairs() -> None:
+    train, test = (real_rows("ppi_yeast", split, ["protein_a", "protein_b"], "label") for split in ("train", "test"))
+    found = run_baselines(["identity"], train, test, ["protein", "protein"], "pair", ["0", "1"])["identity"]
+    assert accuracy(found, test, ["0", "1"]) == pytest.approx(0.813, abs=0.015)
+
+
+@pytest.mark.real_data
+def test_the_mutation_count_ranks_gfp_mutants() -> None:
+    train, test = (
+        [
+            {**row, "value": float(row["output"]), "output": "low"}
+            for row in real_rows("protein_gfp_fluorescence", split, ["sequence"], "log_fluorescence", 3000)
+        ]
+        for split in ("train", "test")
+    )
+    found = run_baselines(["mutations"], train, test, ["protein"], "regression", ["low", "high"])["mutations"]
+    assert found.numbers is not None
+    assert metrics.spearman([row["value"] for row in test], found.numbers) == pytest.approx(0.340, abs=0.04)

@@ -104,14 +104,17 @@ def load_config(name: str) -> Any:
         raise _refusal(name, error) from error
 
 
-def load_any_tokenizer(name: str) -> Any:
-    """Return a model's tokenizer, also one that is not `tokenizers`' own. Raises InputError where it needs code of its own."""
+def load_any_tokenizer(name: str, is_ours: bool = True) -> Any:
+    """Return a model's tokenizer, also one that is not `tokenizers`' own. Raises InputError where it needs code of its own.
+
+    A folder of ours (`is_ours`: one whose manifest names a vocabulary) is read and compared as our stages do.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refusal(name, error) from error
     manifest = Path(name) / runtime.MANIFEST_NAME
-    if manifest.is_file() and runtime.read_json(manifest).get("vocabulary"):  # a folder of ours: read it as we wrote it
+    if is_ours and manifest.is_file() and runtime.read_json(manifest).get("vocabulary"):  # a folder of ours: read it as we wrote it
         tokenizer = load_tokenizer(name)
         check_vocabulary(runtime.read_json(manifest).get("vocabulary"), tokenizer, name)
     return tokenizer
