@@ -449,7 +449,7 @@ def test_a_gc_threshold_tells_promoters_as_often_as_others_measured() -> None:
 def test_the_members_alone_tell_four_of_five_yeast_pairs() -> None:
     train, test = (real_rows("ppi_yeast", split, ["protein_a", "protein_b"], "label") for split in ("train", "test"))
     found = run_baselines(["identity"], train, test, ["protein", "protein"], "pair", ["0", "1"])["identity"]
-    assert accuracy(found, test, ["0", "1"]) == pytest.approx(0.813, abs=0.015)
+    assert accuracy(found, test, ["0", "1"]) > 0.80  # others measured 0.813
 
 
 @pytest.mark.real_data
