@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import T5Config, T5EncoderModel
+from transformers import DistilBertConfig, DistilBertModel, T5Config, T5EncoderModel
 
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.models.encoders import letter_vectors, load_encoder, row_vectors
+from llama_gene.models.task_heads import head_layers, new_head, open_reader
 from tests.tiny_encoders import RESIDUES, save_bert, save_esm, word_tokenizer
 from tests.tiny_models import PIECES, save_adapter, save_model, tiny_gpt2, tiny_llama, tiny_tokenizer
 
@@ -120,6 +121,21 @@ def test_a_known_type_with_the_weights_of_another_network_is_refused(tmp_path: P
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match="12 tensors of BertModel are not in the weights"):
         load_encoder(folder, PROTEINS)
+
+
+def test_a_fresh_head_may_stand_on_a_whole_body_and_not_on_a_hollow_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64}
+    tokenizer = word_tokenizer(list(RESIDUES))
+    DistilBertModel(DistilBertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    reader = open_reader(tmp_path, PROTEINS)
+    model = new_head(tmp_path, reader, "sequence", ["no", "yes"])
+    assert head_layers(model) == ["pre_classifier", "classifier"] and model.config.num_labels == 2
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({name: value for name, value in weights.items() if "ffn" not in name}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="8 tensors of DistilBertForSequenceClassification are not in the weights"):
+        new_head(tmp_path, reader, "sequence", ["no", "yes"])
 
 
 def test_of_an_encoder_decoder_the_encoder_is_read(tmp_path: Path) -> None:

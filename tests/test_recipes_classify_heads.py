@@ -52,7 +52,7 @@ def structure_task(folder: Path, num_train: int = 60) -> Path:
     return write_table(folder, "states", rows, family="structure", kinds=["protein"])
 
 
-def value_task(folder: Path, num_train: int = 160) -> Path:
+def value_task(folder: Path, num_train: int = 120) -> Path:
     rng = random.Random(2)
 
     def gene(_: int) -> tuple[str, str]:
@@ -64,7 +64,7 @@ def value_task(folder: Path, num_train: int = 160) -> Path:
     return write_table(folder, "strength", rows, family="regression", bins=2)
 
 
-def class_task(folder: Path, num_train: int = 160) -> Path:
+def class_task(folder: Path, num_train: int = 96) -> Path:
     rng = random.Random(3)
 
     def protein(i: int) -> tuple[str, str]:
@@ -99,7 +99,7 @@ def test_a_residue_head_learns_the_state_of_each_resolved_residue(kind: str, tmp
 
 
 def test_a_written_residue_head_is_read_by_transformers_alone(tmp_path: Path) -> None:
-    folder = run(save_esm(tmp_path / "base"), structure_task(tmp_path / "task"), tmp_path / "out", "residue")
+    folder = run(save_esm(tmp_path / "base"), structure_task(tmp_path / "task", 16), tmp_path / "out", "residue")
     sequence = (tmp_path / "task" / "test.csv").read_text().splitlines()[1].split(",")[0]
     found = pipeline("token-classification", model=str(folder), device="cpu")(sequence)
     line = json.loads((folder / "predictions.jsonl").read_text().splitlines()[0])
@@ -283,17 +283,17 @@ def test_accumulation_gives_the_same_residue_head(tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_refused_in_one_line(tmp_path: Path) -> None:
     model = save_esm(tmp_path / "esm")
     with pytest.raises(ConfigError, match="--head residue and task 'place' of the family classification; expected a structure task"):
-        run(model, class_task(tmp_path / "classes"), tmp_path / "out", "residue")
+        run(model, class_task(tmp_path / "classes", 16), tmp_path / "out", "residue")
     with pytest.raises(ConfigError, match="expected a regression task"):
-        run(model, class_task(tmp_path / "classes"), tmp_path / "out", "regression")
+        run(model, class_task(tmp_path / "classes", 16), tmp_path / "out", "regression")
     with pytest.raises(ConfigError, match="Set --head residue"):
-        run(model, structure_task(tmp_path / "states"), tmp_path / "out", "sequence")
+        run(model, structure_task(tmp_path / "states", 8), tmp_path / "out", "sequence")
     with pytest.raises(ConfigError, match="max_length is 999; expected at most 66, the model's longest input"):
-        run(model, class_task(tmp_path / "classes"), tmp_path / "out", "sequence", max_length=999)
+        run(model, class_task(tmp_path / "classes", 16), tmp_path / "out", "sequence", max_length=999)
     with pytest.raises(ConfigError, match="is an adapter; expected a whole model"):
         from tests.tiny_models import save_adapter
 
-        run(save_adapter(tmp_path / "adapter"), structure_task(tmp_path / "states"), tmp_path / "out", "residue")
+        run(save_adapter(tmp_path / "adapter"), structure_task(tmp_path / "states", 8), tmp_path / "out", "residue")
     assert not (tmp_path / "out").exists()
 
 

@@ -120,8 +120,8 @@ def load_any_tokenizer(name: str, is_ours: bool = True) -> Any:
     return tokenizer
 
 
-def load_whole(kind: Any, name: str, config: Any, precision: Precision = "float32", is_new: str = "pooler") -> Any:
-    """Return a model of an auto class whose tensors all come from the weights, but those whose names match `is_new`.
+def load_whole(kind: Any, name: str, config: Any, precision: Precision = "float32") -> Any:
+    """Return a model of an auto class whose body's tensors all come from the weights; a head above it, and a pooler, may be fresh.
 
     Raises InputError where others are missing or of another shape: the weights belong to another network.
     """
@@ -140,9 +140,11 @@ def load_whole(kind: Any, name: str, config: Any, precision: Precision = "float3
         raise _refusal(name, error) from error
     finally:
         transformers_logging.set_verbosity(level)
-    missing = sorted(key for key in facts["missing_keys"] if not re.search(is_new, key))
-    wrong = sorted(str(entry[0] if isinstance(entry, (list, tuple)) else entry) for entry in facts.get("mismatched_keys", ()))
-    wrong = [key for key in wrong if not re.search(is_new, key)]
+    body = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+    mismatched = (str(entry[0] if isinstance(entry, (list, tuple)) else entry) for entry in facts.get("mismatched_keys", ()))
+    missing, wrong = (
+        sorted(key for key in keys if key.startswith(body) and "pooler" not in key) for keys in (facts["missing_keys"], mismatched)
+    )
     if missing or wrong:
         found = f"{len(missing)} tensors of {type(model).__name__} are not in the weights of {name}" if missing else ""
         found = found or f"{len(wrong)} tensors in the weights of {name} have another shape than {type(model).__name__}'s"

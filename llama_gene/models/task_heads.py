@@ -48,7 +48,6 @@ from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerp
 Head = Literal["sequence", "residue", "regression"]
 IGNORED = -100
 """Hugging Face's label for tokens without loss."""
-NEW_LAYERS = r"pooler|classifier|score"
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def new_head(name_or_path: str | Path, reader: Reader, head: Head, labels: Seque
         config.update(changes)
         if config.pad_token_id is None:
             config.pad_token_id = reader.tokenizer.pad_token_id or 0
-        return load_whole(kind, name, config, is_new=NEW_LAYERS)
+        return load_whole(kind, name, config)
     causal: Any = load_base(name)
     causal.config.update({**changes, "pad_token_id": padding_id(reader.tokenizer)})
     try:
