@@ -122,7 +122,7 @@ def test_a_foreign_gpt2_folder_is_evaluated_as_ours_are(gpt2: Path, tmp_path: Pa
         Config(
             model=str(gpt2), base=str(gpt2), instructions=write_instructions(tmp_path / "instructions"),
             corpus=write_corpus(tmp_path / "corpus"), max_length=500, max_new_tokens=6, num_resamples=20,
-            max_documents=3, baselines=False, output_dir=tmp_path / "out",
+            max_documents=3, baseline=[], output_dir=tmp_path / "out",
         )
     )  # fmt: skip
     assert report["template"] == "alpaca" and {task["family"] for task in report["tasks"]} >= {"classification", "pair", "function"}
@@ -139,4 +139,4 @@ def test_a_folder_whose_tokenizer_has_no_end_of_sequence_is_one_line(tmp_path: P
     tokenizer.save_pretrained(folder)
     instructions = write_instructions(tmp_path / "instructions")
     with pytest.raises(InputError, match="no_eos has no end-of-sequence token"):
-        run(Config(model=str(folder), instructions=instructions, max_length=500, baselines=False, output_dir=tmp_path / "out"))
+        run(Config(model=str(folder), instructions=instructions, max_length=500, baseline=[], output_dir=tmp_path / "out"))

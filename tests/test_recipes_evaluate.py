@@ -115,7 +115,7 @@ def test_law_15_two_evaluations_give_the_same_bytes(place: Path, tmp_path: Path)
 
 
 def test_generated_answers_off_the_list_are_counted_as_wrong(place: Path, tmp_path: Path) -> None:
-    report = run(config(place, tmp_path / "out", scorer="generate", tasks=["pair_task"], baselines=False))
+    report = run(config(place, tmp_path / "out", scorer="generate", tasks=["pair_task"], baseline=[]))
     result = report["tasks"][0]  # a random model says nothing that is on the list
     assert (result["off_list"], result["score"], result["mcc"]) == (9, 0.0, 0.0)
     assert result["paper_scorer"] == {"score": 0.0, "interval": pytest.approx([0.0, 0.299], abs=1e-3)}
@@ -147,7 +147,7 @@ def test_the_room_for_an_answer_does_not_depend_on_the_right_answer(place: Path,
     limits = range(min(lengths) + 8, max(lengths) + 15, 2)
     for max_length in limits:
         try:
-            run(config(place, tmp_path / "out", tasks=["classification_task"], max_length=max_length, baselines=False))
+            run(config(place, tmp_path / "out", tasks=["classification_task"], max_length=max_length, baseline=[]))
         except InputError:
             continue
         for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines():

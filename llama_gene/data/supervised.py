@@ -96,14 +96,17 @@ def encode_for_evaluation(
     return prompt if prompt is not None and (shorten or prompt.num_shortened == 0) else None
 
 
-def encode_sequences(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int) -> EncodedPrompt | None:
+def encode_sequences(
+    tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int, encode_input: Callable[[str], list[int]] | None = None
+) -> EncodedPrompt | None:
     """Return [BOS] sequences EOS, a pair joined by a newline, in at most `max_length` tokens: what a classification head reads.
 
     Longer ones are shortened as in a prompt (None if even that does not fit); the caller counts, or rejects by `num_shortened`.
+    `encode_input` gives the ids of the joined sequences another way (an encoder's).
     """
     before = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     bare: Example = {**example, "input": "\n".join(example["sequences"])}
-    return _fit_input(bare, max_length, lambda text: [*before, *encode_text(tokenizer, text), tokenizer.eos_token_id])
+    return _fit_input(bare, max_length, encode_input or (lambda text: [*before, *encode_text(tokenizer, text), tokenizer.eos_token_id]))
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int, template: str, loss: Loss) -> EncodedExample | None:

@@ -21,7 +21,6 @@ Shapes: N rows, K labels.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -62,7 +61,8 @@ class TaskFacts:
     def of(cls, facts: Mapping[str, Any]) -> TaskFacts:
         """Return them from a task's entry in the manifest."""
         bins = facts.get("bins") or {}
-        return cls(bins.get("medians"), bins.get("edges"), facts.get("positive"), facts.get("prior"), facts.get("unit") == "residue")
+        medians = list(bins["medians"].values()) if bins.get("medians") else None  # in the order of the labels
+        return cls(medians, bins.get("edges"), facts.get("positive"), facts.get("prior"), facts.get("unit") == "residue")
 
 
 @dataclass(frozen=True)
@@ -260,17 +260,6 @@ def _entry(name: str, sides: Sequence[Sequence[Measure]], groups: list[str] | No
 
 
 # --- the label-shuffled control --------------------------------------------------------------------------------------------------
-
-
-def shuffled_labels(rows: Sequence[Example], seed: int) -> list[dict[str, Any]]:
-    """Return the rows with their answers in another order: what is trained on them can know nothing but how common answers are.
-
-    Output, label set, value and the simulator's answer of a row move together; sequences stay.
-    """
-    order = list(range(len(rows)))
-    random.Random(f"{seed}/shuffled labels").shuffle(order)
-    moving = ("output", "answers", "value", "oracle")
-    return [{**row, **{key: rows[k][key] for key in moving if key in rows[k]}} for row, k in zip(rows, order, strict=True)]
 
 
 def judge_control(

@@ -3,6 +3,7 @@
 The head is trained on the task's train rows, the checkpoint is chosen by its dev rows, and the test rows are scored once, by the model
 read back from the files that are kept. A row is [BOS] sequence EOS, a pair joined by a newline; the prompt has no part in it. Train rows
 that are too long are shortened at the end of their sequences and counted; dev and test rows are rejected and counted unless `shorten`.
+Heads for residues and numbers, and heads on encoders, are in `classify_heads`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import LoraSettings
-from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME, closed_baselines, truth_of
+from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME
+from llama_gene.recipes.evaluate_tasks import task_baselines, truth_of
 from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_file, plan, resolve_base
 from llama_gene.training.settings import TrainSettings
 
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Config:
-    """A sequence-classification head on a causal model, trained and tested on one task."""
+    """A head for classes, residues or numbers on a causal model or an encoder, trained and tested on one task."""
 
     model: str | None = None
-    """Whole model to start from: a folder written by `llama-gene pretrain` (from scratch), `export` or `sft --full true`, or a hub id."""
+    """Whole model to start from: a folder written by `llama-gene pretrain` (from scratch), `export` or `sft --full true`, or a hub id;
+    also an encoder (BERT, ESM)."""
+    head: Literal["sequence", "residue", "regression"] = "sequence"
+    """sequence: one class a row; residue: one state a residue of a structure task; regression: the value of a regression task."""
     task: Path | None = None
     """YAML file of the task, as for `llama-gene instruct`; its answers must be a closed list."""
     data_dir: Path | None = None
@@ -52,7 +57,8 @@ class Config:
     full: bool = True
     """Train all weights, as the paper does at this size; false: LoRA and the head."""
     lora: LoraSettings = field(default_factory=lambda: LoraSettings(modules_to_save=["score"]))
-    """Adapter settings, used without `full`; GPT-2's linear layers are c_attn, c_proj and c_fc."""
+    """Adapter settings, used without `full`; GPT-2's linear layers are c_attn, c_proj and c_fc. Encoders and other heads than sequence: the
+    head trains whole whatever modules_to_save says, and target_modules [] updates every linear layer of the body."""
     train: TrainSettings = field(
         default_factory=lambda: TrainSettings(epochs=3.0, batch_size=32, learning_rate=5e-5, warmup_share=0.1, scheduler="linear")
     )
@@ -71,6 +77,12 @@ def run(config: Config) -> Path:
     """Train, test and save; return the folder. Under a launcher every process runs this, and the first one tests and writes."""
     if config.model is None or config.task is None or config.output_dir is None:
         raise ConfigError("model, task or output_dir is not given", "--model, --task FILE and --output_dir")
+    from llama_gene.models.task_heads import is_encoder
+
+    if config.head != "sequence" or is_encoder(config.model):
+        from llama_gene.recipes.classify_heads import run_head
+
+        return run_head(config)
     from llama_gene.data.instructions import build_examples
     from llama_gene.data.tasks import SPLITS, load_task, read_task
     from llama_gene.models.adapters import attach_lora, base_weights, trainable_share
@@ -156,11 +168,11 @@ def run(config: Config) -> Path:
             "chosen_step": outcome.chosen_step,
         }
         runtime.write_json(folder / RESULTS_NAME, report)
-        runtime.write_text(folder / TABLE_NAME, _render(report, outcome.steps, config))
+        runtime.write_text(folder / TABLE_NAME, render_classifier(report, outcome.steps, config))
         runtime.write_text(folder / PREDICTIONS_NAME, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         runtime.write_manifest(folder, "classify", config, **facts, score=result["score"], interval=result["interval"])
     shutil.rmtree(work_dir)
-    log.info("classify: written to %s\n\n%s", config.output_dir, _render(report, outcome.steps, config))
+    log.info("classify: written to %s\n\n%s", config.output_dir, render_classifier(report, outcome.steps, config))
     return config.output_dir
 
 
@@ -227,7 +239,7 @@ def _test(
     chances = metrics.probabilities(logits)
     predicted = logits.argmax(1)
     rows = [example for _, example, _ in kept]
-    baselines = closed_baselines(rows, labels, examples["train"], config.seed)
+    baselines, _ = task_baselines(["kmer"], rows, labels, examples, config)
     facts = TaskFacts.of({"bins": bins})
     result = judge(rows, labels, chances, examples["train"], baselines, facts, None, config.seed, config.num_resamples)
     count = _count(encoded)
@@ -252,12 +264,12 @@ def _test(
     return {**common, **result}, sorted(lines, key=lambda line: int(line["row"]))
 
 
-def _render(report: Mapping[str, Any], steps: int, config: Config) -> str:
+def render_classifier(report: Mapping[str, Any], steps: int, config: Config, what: str = "Classification head") -> str:
     """Return results.md: how the classifier was made, the table, and what dev said."""
     from llama_gene.web.results_table import results_table
 
     way = "all weights trained" if config.full else f"LoRA of rank {config.lora.rank} and the head trained"
-    parts = [f"Classification head on `{report['model']}`, {way}, split `{report['split']}`."]
+    parts = [f"{what} on `{report['model']}`, {way}, split `{report['split']}`."]
     if report["simulated"]:
         parts.append("**The data is simulated**: scores say that the route works, nothing about real genes.")
     parts.append(results_table(report["tasks"]).rstrip("\n"))

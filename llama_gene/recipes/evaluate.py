@@ -12,20 +12,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MismatchError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from llama_gene.data.instructions import Example
+    from llama_gene.inference.endpoint import Endpoint
 
 RESULTS_NAME, TABLE_NAME, FIGURE_NAME, PREDICTIONS_NAME = "results.json", "results.md", "results.png", "predictions.jsonl"
 PAGE_NAME = "results.html"
-FLOOR_NAME = "k-mer floor"
+BUILT_IN = ("gc", "kmer", "positional", "neighbour", "identity", "translation", "kmer_ridge", "positional_ridge", "mutations")
 
 
 @dataclass
@@ -45,7 +42,15 @@ class Config:
     split: Literal["test", "dev"] = "test"
     """Rows to evaluate on; choose settings on dev only."""
     scorer: Literal["likelihood", "generate"] = "likelihood"
-    """likelihood: the label with the highest log-likelihood; generate: a greedy answer matched to a label (free text always)."""
+    """likelihood: the label with the highest log-likelihood; generate: a greedy answer matched to a label (free text, and several labels
+    a row, always)."""
+    label_score: Literal["sum", "mean"] = "sum"
+    """A label's log-likelihood, or its mean over the label's tokens, which does not punish long labels."""
+    calibrate: int = 0
+    """Subtract from each label's score what the model gives it whatever is asked, measured on so many dev rows (batch calibration, Zhou et
+    al. 2024) against the shares of the training rows; 0: do not. Test rows have no part in it."""
+    both_strands: bool = False
+    """Score DNA rows of tasks with `strand: either` on both strands and average; the share of rows whose answer agrees is reported."""
     template: str | None = None
     """Prompt template; unset: the one that the model was tuned with (alpaca if it says nothing)."""
     shorten: bool = False
@@ -58,14 +63,22 @@ class Config:
     """Tokens of a batch, padding included."""
     max_documents: int = 100
     """At most this many held-out documents of a language, drawn with the seed."""
-    baselines: bool = True
-    """Train the k-mer floor and count the majority on the training rows."""
+    baseline: list[str] = field(default_factory=lambda: list(BUILT_IN))
+    """What is trained on the same training rows, beside the majority: built-in names, and folders or hub ids of Hugging Face encoders or
+    causal models, which are probed frozen. What does not apply to a task says why. Empty: the majority alone."""
     control: bool = False
     """Train the k-mer floor on shuffled labels, too: it must sit at the majority, or the evaluation leaks."""
     num_resamples: int = 2000
     """Bootstrap resamples of an interval."""
     seed: int = 0
     """Seed of the bootstrap, of the floor and of the choice of documents."""
+    table: str | None = None
+    """Print a paper's table with our column beside the published ones: llama_gene, dnahlm, or a YAML file (see launch/configs/tables). With
+    scorer generate, answers are judged strictly and as the authors' script did."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible server (http://127.0.0.1:8000/v1) to ask instead of loading a model; `model` is its name there."""
+    endpoint_key: str | None = None
+    """Environment variable that holds the server's key."""
     english: list[str] = field(default_factory=list)
     """Tasks of lm-evaluation-harness (extra `harness`), asked of base and model: is English kept? Names of tasks, groups or tags."""
     english_include: Path | None = None
@@ -88,11 +101,14 @@ def run(config: Config) -> dict[str, Any]:
         raise ConfigError("model or output_dir is not given", "--model and --output_dir")
     if config.instructions is None and config.corpus is None and not config.english:
         raise ConfigError("none of instructions, corpus and english is given", "--instructions FOLDER, --corpus FOLDER or --english TASK")
+    paper_table = _paper_table(config)
+    endpoint = _endpoint(config)
     english = _measure_english(config)
     examples = _read_instructions(config)
     documents = _read_documents(config)
 
     from llama_gene.models.adapters import load_model
+    from llama_gene.recipes.evaluate_tasks import Asked, evaluate_task
     from llama_gene.web.figures import plot_results
     from llama_gene.web.results_page import results_page
 
@@ -102,12 +118,13 @@ def run(config: Config) -> dict[str, Any]:
     if config.base is not None and documents:
         log.info("evaluate: bits per letter before, %s", config.base)
         _measure_languages(languages, documents, "before", *load_model(config.base), config)
-    model, tokenizer = load_model(config.model)
+    model, tokenizer = (None, None) if endpoint is not None else load_model(config.model)
     template = _template(config)
+    asked = Asked(config, template, model, tokenizer, endpoint)
     results, predictions = [], []
     for name, splits in examples.items():
         log.info("evaluate: %s, %s rows", name, f"{len(splits[config.split]):,}")
-        result, rows = _evaluate_task(name, splits, model, tokenizer, template, config)
+        result, rows = evaluate_task(name, splits, asked)
         results.append(result)
         predictions += rows
     if documents:
@@ -118,12 +135,14 @@ def run(config: Config) -> dict[str, Any]:
         "base": config.base,
         "template": template,
         "scorer": config.scorer,
+        "endpoint": endpoint.describe() if endpoint is not None else None,
         "split": config.split,
         "seed": config.seed,
         "simulated": _is_simulated(config),
         "tasks": results,
         "languages": languages,
         "english": english,
+        "paper_table": None if paper_table is None else _render_paper_table(paper_table, results, config.scorer),
         "seconds": round(time.monotonic() - start, 1),
     }
     with runtime.whole_dir(config.output_dir) as folder:
@@ -150,6 +169,8 @@ def render_report(report: Mapping[str, Any]) -> str:
         tables = [make(report["tasks"]) for make in (results_table, baselines_table, subsets_table)]
         parts += [table.rstrip("\n") for table in tables if table]
         parts += remarks(report["tasks"])
+    if report["paper_table"]:
+        parts.append(report["paper_table"].rstrip("\n"))
     if report["languages"]:
         lines = ["| language | unit | held-out letters | bits before | bits after |", "| --- | --- | ---: | ---: | ---: |"]
         for name, facts in report["languages"].items():
@@ -178,8 +199,15 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
     for name in config.tasks:
         if name not in known:
             raise ConfigError(f"there is no task '{name}' in {config.instructions}", f"one of {', '.join(known)}", "Check --tasks")
-    chosen: dict[str, dict[str, Any]] = {name: {"facts": known[name], "train": [], config.split: []} for name in config.tasks or known}
-    for split in ("train", config.split) if config.baselines else (config.split,):
+    wanted: list[str] = [config.split]
+    wanted += ["train"] if config.baseline or config.calibrate or config.control else []
+    wanted += ["dev"] if config.split != "dev" and (config.calibrate or set(config.baseline) - set(BUILT_IN)) else []
+    empty: dict[str, list[Any]] = {"train": [], "dev": []}
+    chosen: dict[str, dict[str, Any]] = {
+        name: {"facts": known[name], **{split: list(rows) for split, rows in empty.items()}, config.split: []}
+        for name in config.tasks or known
+    }
+    for split in wanted:
         for example in read_examples(config.instructions / f"{split}.jsonl"):
             if example["task"] in chosen:
                 chosen[example["task"]][split].append(example)
@@ -239,6 +267,58 @@ def _is_simulated(config: Config) -> bool:
     return any(facts.get("simulated") for manifest in manifests for facts in (manifest, *manifest.get("tasks", {}).values()))
 
 
+# --- other ways to ask, and the papers' tables -------------------------------------------------------------------------------------
+
+
+def _endpoint(config: Config) -> Endpoint | None:
+    """Return the server that is asked instead of a model here. Raises ConfigError for what only a model here can do."""
+    if config.endpoint is None:
+        if config.endpoint_key is not None:
+            raise ConfigError("endpoint_key without an endpoint", "--endpoint URL", "Add it, or leave the key out")
+        return None
+    from llama_gene.inference.endpoint import Endpoint
+
+    for flag, is_set in (("corpus", config.corpus is not None), ("english", bool(config.english)), ("both_strands", config.both_strands)):
+        if is_set:
+            raise ConfigError(f"{flag} with an endpoint", "a model that is loaded here", f"Leave --{flag} out")
+    return Endpoint(config.endpoint, str(config.model), config.endpoint_key)
+
+
+def _paper_table(config: Config) -> Any:
+    """Return the paper's table that is asked for, by its name or file; None where none is."""
+    if config.table is None:
+        return None
+    from llama_gene.data.paper_tables import read_paper_table
+
+    shipped = Path(__file__).resolve().parents[2] / "launch" / "configs" / "tables" / f"{config.table}.yaml"
+    return read_paper_table(shipped if shipped.is_file() else Path(config.table))
+
+
+def _render_paper_table(table: Any, results: Sequence[Mapping[str, Any]], scorer: str) -> str:
+    """Return the paper's table in Markdown, accuracy of ours beside the published one."""
+    from llama_gene.data.paper_tables import OurValue, render_table
+
+    ours: dict[str, dict[str, OurValue]] = {}
+    column = "ours, strict" if scorer == "generate" else "ours, label likelihood"
+    for result in results:
+        halves = result.get("low_high")
+        if halves is not None:  # the papers' regressions are low or high
+            value = OurValue(None, note=halves["reason"]) if halves["reason"] else _our_value(halves["accuracy"], halves["interval"])
+        else:
+            key = next(key for key in ("accuracy", "micro_f1", "exact_match") if result.get(key) is not None)
+            value = _our_value(result[key], (result.get("intervals") or {}).get(key))
+        ours[result["task"]] = {column: value}
+        if paper := result.get("paper_scorer"):
+            ours[result["task"]]["ours, paper scorer"] = _our_value(paper["score"], paper["interval"])
+    return render_table(table, ours)
+
+
+def _our_value(value: float, edges: Sequence[float] | None) -> Any:
+    from llama_gene.data.paper_tables import OurValue
+
+    return OurValue(value, None if edges is None else (edges[0], edges[1]))
+
+
 # --- English ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -283,173 +363,3 @@ def _measure_languages(
         unit: Literal["letter", "byte"] = "byte" if kind == ENGLISH else "letter"
         languages[name]["unit"] = "byte" if unit == "byte" else names.get(kind, "letter")
         languages[name][when] = bits_per_letter(model, tokenizer, texts, limit, config.batch_tokens, unit, progress=runtime.rank() == 0)
-
-
-# --- tasks -----------------------------------------------------------------------------------------------------------------------
-
-
-def _evaluate_task(
-    name: str, splits: Mapping[str, Any], model: Any, tokenizer: Any, template: str, config: Config
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the result of one task and a line for predictions.jsonl for each of its rows, rejected ones included."""
-    rows: list[Any] = splits[config.split]
-    labels: list[str] = rows[0]["labels"]
-    if any(row["labels"] != labels for row in rows):
-        raise InputError(f"rows of task '{name}' have different lists of labels", "one list a task", "Write the instructions again")
-    facts: dict[str, Any] = splits["facts"]
-    common = {"task": name, "family": rows[0]["family"], "title": facts.get("title", name), "published": facts.get("published") or None}
-    prompts, shortened = _encode_rows(rows, labels, model, tokenizer, template, config)
-    kept = [i for i, prompt in enumerate(prompts) if prompt is not None]
-    counts = {"n": len(kept), "rejected": len(rows) - len(kept), "shortened": sum(shortened[i] > 0 for i in kept)}
-    if not kept:
-        raise InputError(
-            f"all {len(rows)} {config.split} prompts of task '{name}' are too long for {config.max_length} tokens or the model",
-            "prompts that fit",
-            "Raise --max_length or set --shorten true",
-        )
-    kept_rows, kept_prompts = [rows[i] for i in kept], [prompts[i] for i in kept]
-    if labels:
-        measured, answers = _closed_task(kept_rows, kept_prompts, labels, splits["train"], facts, model, tokenizer, template, config)
-    else:
-        measured, answers = _free_text_task(kept_rows, kept_prompts, splits["train"], model, tokenizer, config)
-    lines: list[dict[str, Any]] = [
-        {"task": name, "row": i, "output": row["output"], "rejected": "prompt too long"} for i, row in enumerate(rows) if prompts[i] is None
-    ]
-    lines += [
-        {"task": name, "row": i, **truth_of(rows[i]), **answer, "letters_cut": shortened[i]}
-        for i, answer in zip(kept, answers, strict=True)
-    ]
-    return {**common, **counts, **measured}, sorted(lines, key=lambda line: int(line["row"]))
-
-
-def truth_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what predictions.jsonl says of a row's truth: `compare` needs no more; shared with `classify`."""
-    optional = {key: row[key] for key in ("group", "value", "answers") if row.get(key) not in (None, "", [])}
-    return {"output": row["output"], **optional}
-
-
-def _encode_rows(
-    rows: Sequence[Any], labels: Sequence[str], model: Any, tokenizer: Any, template: str, config: Config
-) -> tuple[list[list[int] | None], list[int]]:
-    """Return each row's prompt ids, None where it is too long, and how many letters were cut off its sequences.
-
-    The room kept for the answer is the same for all rows of a task: it must not depend on the right answer.
-    """
-    from llama_gene.data.prompts import encode_answer
-    from llama_gene.data.supervised import encode_for_evaluation
-    from llama_gene.inference.scoring import context_length
-
-    limit = min(config.max_length, context_length(model) or config.max_length)
-    by_likelihood = bool(labels) and config.scorer == "likelihood"
-    room = max(len(encode_answer(tokenizer, label, template)) for label in labels) if by_likelihood else config.max_new_tokens
-    prompts: list[list[int] | None] = []
-    num_cut = []
-    for row in rows:
-        # An empty answer is one token, EOS; limit - room + 1 keeps exactly `room` tokens free.
-        question = cast("Example", {**row, "output": "", "labels": []})
-        encoded = encode_for_evaluation(tokenizer, question, limit - room + 1, template, config.shorten)
-        prompts.append(None if encoded is None else encoded.input_ids)
-        num_cut.append(0 if encoded is None else encoded.num_shortened)
-    return prompts, num_cut
-
-
-def _closed_task(
-    rows: Sequence[Any],
-    prompts: Sequence[Any],
-    labels: list[str],
-    train_rows: Sequence[Any],
-    facts: Mapping[str, Any],
-    model: Any,
-    tokenizer: Any,
-    template: str,
-    config: Config,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Evaluate a task with a closed list of labels."""
-    from llama_gene.inference.judging import TaskFacts, judge
-
-    answers, lines = _answer_closed(prompts, labels, model, tokenizer, template, config)
-    known = TaskFacts.of(facts)
-    result = judge(
-        rows, labels, answers, train_rows, closed_baselines(rows, labels, train_rows, config.seed), known, None, *_bootstrap(config)
-    )
-    if config.scorer == "generate":
-        result["paper_scorer"] = _paper_scorer(rows, [line["text"] for line in lines], config)
-    if config.control and train_rows:
-        result["control"] = _control(rows, labels, train_rows, known, config)
-    return result, lines
-
-
-def closed_baselines(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], seed: int) -> dict[str, NDArray[np.float64]]:
-    """Return the answers of each baseline that can be trained on the training rows; shared with `classify`."""
-    from llama_gene.inference.benchmark import kmer_floor
-
-    floor = kmer_floor(train_rows, rows, rows[0]["kinds"], rows[0]["family"], labels, seed)
-    return {} if floor is None else {FLOOR_NAME: floor}
-
-
-def _control(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], facts: Any, config: Config) -> dict[str, Any] | None:
-    """Return how the k-mer floor does when its training labels are shuffled: it must sit at the majority."""
-    from llama_gene.inference.judging import judge_control, shuffled_labels
-
-    floor = closed_baselines(rows, labels, shuffled_labels(train_rows, config.seed), config.seed).get(FLOOR_NAME)
-    if floor is None:
-        return None
-    control = judge_control(rows, labels, floor, train_rows, facts, *_bootstrap(config))
-    if not control["sits"]:
-        runtime.get_logger().warning("evaluate: task '%s', trained on shuffled labels: %s", rows[0]["task"], control["reason"])
-    return control
-
-
-def _paper_scorer(rows: Sequence[Any], texts: Sequence[str], config: Config) -> dict[str, Any]:
-    """Return the share of answers that the authors' scorer counts as right, with its interval."""
-    from llama_gene.inference import intervals
-    from llama_gene.inference.metrics import paper_match
-
-    right = intervals.share([paper_match(text, row["output"]) for row, text in zip(rows, texts, strict=True)])
-    edges = intervals.interval(right, [row["group"] or f"row {i}" for i, row in enumerate(rows)], *_bootstrap(config))
-    return {"score": right.value(), "interval": None if edges is None else list(edges)}
-
-
-def _bootstrap(config: Config) -> tuple[int, int]:
-    return config.seed, config.num_resamples
-
-
-def _answer_closed(
-    prompts: Sequence[Any], labels: list[str], model: Any, tokenizer: Any, template: str, config: Config
-) -> tuple[NDArray[Any], list[dict[str, Any]]]:
-    """Return the answers to the prompts of one task (scores of labels, or label numbers) and a record of each."""
-    import numpy as np
-
-    from llama_gene.data.prompts import encode_answer
-    from llama_gene.inference import metrics
-    from llama_gene.inference.generate import generate_answers
-    from llama_gene.inference.scoring import score_labels
-
-    show = runtime.rank() == 0
-    if config.scorer == "likelihood":
-        label_ids = [encode_answer(tokenizer, label, template) for label in labels]
-        scores = score_labels(model, prompts, label_ids, config.batch_tokens, vocab_size=len(tokenizer), progress=show)
-        answers: list[dict[str, Any]] = [
-            {"answer": labels[k], "log_likelihood": {label: round(float(value), 6) for label, value in zip(labels, values, strict=True)}}
-            for k, values in zip(scores.argmax(1), scores, strict=True)
-        ]
-        return scores, answers
-    texts = generate_answers(model, tokenizer, prompts, config.max_new_tokens, config.batch_tokens, progress=show)
-    matches = [metrics.semantic_match(text, labels) for text in texts]
-    predicted = np.array([metrics.OFF_LIST if match is None else labels.index(match) for match in matches])
-    return predicted, [{"answer": match, "text": text} for match, text in zip(matches, texts, strict=True)]
-
-
-def _free_text_task(
-    rows: Sequence[Any], prompts: Sequence[Any], train_rows: Sequence[Any], model: Any, tokenizer: Any, config: Config
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Evaluate a task whose answer is free text."""
-    from llama_gene.inference.generate import generate_answers
-    from llama_gene.inference.judging import judge_text
-
-    texts = generate_answers(model, tokenizer, prompts, config.max_new_tokens, config.batch_tokens, progress=runtime.rank() == 0)
-    classes = sorted({row["output"] for row in train_rows})
-    found = closed_baselines(rows, classes, train_rows, config.seed) if classes else {}
-    baselines = {name: [classes[k] for k in chances.argmax(1)] for name, chances in found.items()}
-    result = judge_text(rows, texts, train_rows, baselines, *_bootstrap(config))
-    return result, [{"answer": text, "text": text} for text in texts]

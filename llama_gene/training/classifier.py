@@ -1,8 +1,9 @@
-"""Training a classification head: one label a row, right-padded rows, the checkpoint that dev likes best.
+"""Training a head: a label, a number or a label for each token of a row, right-padded rows, the checkpoint that dev likes best.
 
 The same Trainer as for packed rows (`trainer.fit`): the same order of rows for any number of processes, resumed in the same way. The loss
-is the mean cross-entropy over the rows of the whole global batch. transformers' classifiers take the mean of each micro-batch and are
-not told how many there are, so that accumulation would multiply their gradient; hence a loss of our own.
+is the mean cross-entropy over the rows (tokens with a label) of the whole global batch; of numbers, the mean squared error. transformers'
+classifiers take the mean of each micro-batch and are not told how many there are, so that accumulation would multiply their gradient;
+hence losses of our own.
 
 Dev is measured at every checkpoint and at the end; the earliest checkpoint with the best dev score is kept. Test rows never come here.
 """
@@ -22,6 +23,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from llama_gene import runtime
 from llama_gene.data.mixing import mixture_index
 from llama_gene.models.heads import pad_rows
+from llama_gene.models.task_heads import IGNORED
 from llama_gene.training.settings import TrainSettings
 from llama_gene.training.trainer import fit, plan_steps
 
@@ -42,10 +44,10 @@ class ClassifierResult:
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """Token ids of a row and the number of its label."""
+    """Token ids of a row and the number of its label, a value (float), or the number of each token's label (IGNORED where it has none)."""
 
     input_ids: list[int]
-    label: int
+    label: int | float | list[int]
 
 
 class LabelledRows(Dataset):  # type: ignore[type-arg]
@@ -69,7 +71,10 @@ class LabelCollator:
     pad_id: int
 
     def __call__(self, rows: Sequence[LabelledRow]) -> dict[str, torch.Tensor]:
-        return {**pad_rows([row.input_ids for row in rows], self.pad_id), "labels": torch.tensor([row.label for row in rows])}
+        batch = pad_rows([row.input_ids for row in rows], self.pad_id)
+        longest = batch["input_ids"].shape[1]
+        labels = [[*row.label, *[IGNORED] * (longest - len(row.label))] if isinstance(row.label, list) else row.label for row in rows]
+        return {**batch, "labels": torch.tensor(labels)}
 
 
 def train_classifier(
@@ -80,8 +85,11 @@ def train_classifier(
     settings: TrainSettings,
     work_dir: Path,
     key: str,
+    loss: Callable[..., torch.Tensor] | None = None,
 ) -> tuple[ClassifierResult, Path]:
     """Train `model` in place; return the result and the folder with the chosen weights (on every rank).
+
+    `loss` is `mean_cross_entropy` (labels of rows or tokens) unless another is given, `mean_squared_error` for numbers.
 
     `settings.save_steps` is the distance of the checkpoints, and so of the looks at dev (0: once an epoch). Without dev rows the last
     weights are kept. Raises what `trainer.fit` raises.
@@ -116,7 +124,7 @@ def train_classifier(
         work_dir,
         key,
         changes,
-        compute_loss_func=mean_cross_entropy,
+        compute_loss_func=loss or mean_cross_entropy,
         **parts,
     )
     if settings.deepspeed is not None:
@@ -137,6 +145,13 @@ def train_classifier(
 
 
 def mean_cross_entropy(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """Return the cross-entropy summed over the rows at hand, divided by the rows of the whole global batch (by their number in dev)."""
-    total = torch.nn.functional.cross_entropy(outputs["logits"].float(), labels, reduction="sum")
+    """Return the cross-entropy summed over the labels at hand, divided by those of the whole global batch (in dev, by their number)."""
+    logits = outputs["logits"].float().flatten(0, -2)
+    total = torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=IGNORED)
+    return total / (num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum().clamp(min=1))
+
+
+def mean_squared_error(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Return the squared error summed over the rows at hand, divided by the rows of the whole global batch (in dev, by their number)."""
+    total = torch.nn.functional.mse_loss(outputs["logits"].float().squeeze(-1), labels.float(), reduction="sum")
     return total / (num_items_in_batch if num_items_in_batch is not None else len(labels))

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from llama_gene.inference.benchmark import kmer_floor, majority_baseline
+from llama_gene.inference.baselines.simple import kmer_floor, majority_baseline
 
 
 def row(output: str, *sequences: str) -> dict[str, object]:
