@@ -173,7 +173,7 @@ def judge(
         result["thresholds"] = dict(zip(labels, thresholds.tolist(), strict=True))
     # Without training rows the evaluated rows give their own majority: the best that any constant answer can reach.
     result["majority_answer"], constant = _majority(train_rows or rows, task)
-    others = {MAJORITY: constant, **{name: _read_answers(array, task, thresholds) for name, array in (baselines or {}).items()}}
+    others = {MAJORITY: constant, **{name: _read_answers(array, task, None) for name, array in (baselines or {}).items()}}
     result["baselines"] = {}
     for name, other in others.items():
         theirs = _measures(task, other).get(first)
@@ -215,6 +215,12 @@ def judge_text(
     result["ceiling"] = measure(known).value() if len(known) == len(rows) else None
     result["notes"] = []
     return result
+
+
+def chosen_labels(answers: Answers, labels: Sequence[str], thresholds: Mapping[str, float] | None = None) -> list[list[str]]:
+    """Return the labels that each row of a task with several labels is given, by the thresholds that `judge` found."""
+    edges = None if thresholds is None else np.array([thresholds[label] for label in labels])
+    return [[label for label, chosen in zip(labels, row, strict=True) if chosen] for row in _decide(np.asarray(answers), edges)]
 
 
 def compare(

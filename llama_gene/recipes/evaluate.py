@@ -151,7 +151,7 @@ def render_report(report: Mapping[str, Any]) -> str:
 
 
 def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
-    """Return {task: {"facts": of the manifest, "train": rows, config.split: rows}} of the tasks asked for."""
+    """Return {task: {"facts": of the manifest, "train": rows, "dev": rows, config.split: rows}} of the tasks asked for."""
     if config.instructions is None:
         return {}
     from llama_gene.data.instructions import read_examples
@@ -160,9 +160,14 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
     for name in config.tasks:
         if name not in known:
             raise ConfigError(f"there is no task '{name}' in {config.instructions}", f"one of {', '.join(known)}", "Check --tasks")
-    chosen: dict[str, dict[str, Any]] = {name: {"facts": known[name], "train": [], config.split: []} for name in config.tasks or known}
-    for split in ("train", config.split) if config.baselines else (config.split,):
-        for example in read_examples(config.instructions / f"{split}.jsonl"):
+    chosen: dict[str, dict[str, Any]] = {
+        name: {"facts": known[name], "train": [], "dev": [], config.split: []} for name in config.tasks or known
+    }
+    for split in dict.fromkeys(["train"] * config.baselines + ["dev", config.split]):  # dev fixes thresholds of tasks with several labels
+        path = config.instructions / f"{split}.jsonl"
+        if split == "dev" != config.split and not path.is_file():
+            continue
+        for example in read_examples(path):
             if example["task"] in chosen:
                 chosen[example["task"]][split].append(example)
     for name, splits in chosen.items():
@@ -269,7 +274,7 @@ def _evaluate_task(
         )
     kept_rows, kept_prompts = [rows[i] for i in kept], [prompts[i] for i in kept]
     if labels:
-        measured, answers = _closed_task(kept_rows, kept_prompts, labels, splits["train"], facts, model, tokenizer, template, config)
+        measured, answers = _closed_task(kept_rows, kept_prompts, labels, splits, model, tokenizer, template, config)
     else:
         measured, answers = _free_text_task(kept_rows, kept_prompts, splits["train"], model, tokenizer, config)
     lines: list[dict[str, Any]] = [
@@ -317,32 +322,46 @@ def _closed_task(
     rows: Sequence[Any],
     prompts: Sequence[Any],
     labels: list[str],
-    train_rows: Sequence[Any],
-    facts: Mapping[str, Any],
+    splits: Mapping[str, Any],
     model: Any,
     tokenizer: Any,
     template: str,
     config: Config,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Evaluate a task with a closed list of labels."""
-    from llama_gene.inference.judging import TaskFacts, judge
+    """Evaluate a task with a closed list of labels, one a row or several."""
+    from llama_gene.inference.judging import TaskFacts, chosen_labels, judge
 
-    answers, lines = _answer_closed(prompts, labels, model, tokenizer, template, config)
-    known = TaskFacts.of(facts)
-    result = judge(
-        rows, labels, answers, train_rows, closed_baselines(rows, labels, train_rows, config.seed), known, None, *_bootstrap(config)
-    )
+    has_several = any(row.get("answers") for row in rows)
+    answers, lines = _answer_closed(prompts, labels, has_several, model, tokenizer, template, config)
+    dev = None
+    if has_several and config.scorer == "likelihood" and config.split != "dev" and splits["dev"]:
+        dev_prompts, _ = _encode_rows(splits["dev"], labels, model, tokenizer, template, config)
+        kept = [i for i, prompt in enumerate(dev_prompts) if prompt is not None]
+        scores, _ = _answer_closed([dev_prompts[i] for i in kept], labels, has_several, model, tokenizer, template, config)
+        dev = ([splits["dev"][i] for i in kept], scores) if kept else None
+    facts, train_rows = TaskFacts.of(splits["facts"]), splits["train"]
+    baselines = closed_baselines(rows, labels, train_rows, config.seed)
+    result = judge(rows, labels, answers, train_rows, baselines, facts, dev, *_bootstrap(config))
+    if has_several:
+        for line, given in zip(lines, chosen_labels(answers, labels, result["thresholds"]), strict=True):
+            line |= {"answer": ", ".join(given), "chosen": given}
+        result["off_list"] = sum(line.get("unknown", 0) > 0 for line in lines)
     if config.scorer == "generate":
         result["paper_scorer"] = _paper_scorer(rows, [line["text"] for line in lines], config)
     if config.control and train_rows:
-        result["control"] = _control(rows, labels, train_rows, known, config)
+        result["control"] = _control(rows, labels, train_rows, facts, config)
     return result, lines
 
 
 def closed_baselines(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], seed: int) -> dict[str, NDArray[np.float64]]:
-    """Return the answers of each baseline that can be trained on the training rows; shared with `classify`."""
+    """Return the answers of each baseline that can be trained on the training rows; shared with `classify`.
+
+    The floor knows one label a row, so a task with several has none.
+    """
     from llama_gene.inference.benchmark import kmer_floor
 
+    if any(row.get("answers") for row in rows):
+        return {}
     floor = kmer_floor(train_rows, rows, rows[0]["kinds"], rows[0]["family"], labels, seed)
     return {} if floor is None else {FLOOR_NAME: floor}
 
@@ -375,9 +394,9 @@ def _bootstrap(config: Config) -> tuple[int, int]:
 
 
 def _answer_closed(
-    prompts: Sequence[Any], labels: list[str], model: Any, tokenizer: Any, template: str, config: Config
+    prompts: Sequence[Any], labels: list[str], has_several: bool, model: Any, tokenizer: Any, template: str, config: Config
 ) -> tuple[NDArray[Any], list[dict[str, Any]]]:
-    """Return the answers to the prompts of one task (scores of labels, or label numbers) and a record of each."""
+    """Return the answers to the prompts of one task (scores of labels, label numbers, yes and no of labels) and a record of each."""
     import numpy as np
 
     from llama_gene.data.prompts import encode_answer
@@ -395,6 +414,10 @@ def _answer_closed(
         ]
         return scores, answers
     texts = generate_answers(model, tokenizer, prompts, config.max_new_tokens, config.batch_tokens, progress=show)
+    if has_several:
+        lists = [metrics.semantic_matches(text, labels) for text in texts]
+        given = np.array([[label in found for label in labels] for found, _ in lists])
+        return given, [{"answer": "", "text": text, "unknown": unknown} for text, (_, unknown) in zip(texts, lists, strict=True)]
     matches = [metrics.semantic_match(text, labels) for text in texts]
     predicted = np.array([metrics.OFF_LIST if match is None else labels.index(match) for match in matches])
     return predicted, [{"answer": match, "text": text} for match, text in zip(matches, texts, strict=True)]
