@@ -4,7 +4,7 @@
    Accuracy by Wilson's interval, MCC by the bootstrap's standard error on Fisher's scale.
 2. 60 groups of 20 rows; a group's rows are right with its own probability, drawn from a beta distribution of mean p and intraclass
    correlation 0.2. Beside ours: Wilson's interval as if rows were independent.
-3. Metrics of ranks, n = 200, a quarter of the test sets: AUROC and AUPR of two normal distributions, Spearman of two correlated normals.
+3. Metrics of ranks, a quarter of the test sets: AUROC and AUPR of two normal distributions, Spearman of two correlated normals.
 4. Paired tests where both models are equally good: how often p <= 0.05.
 
     nice python benchmarks/intervals.py           # 2,000 test sets a cell, some minutes of one core; --sets 200 for a look
@@ -47,10 +47,7 @@ def main() -> None:
             print_cell(f"{n:,} independent", share, coverage(share, args, num_rows=n), by_rows=False)
     for share in SHARES:
         print_cell(f"{NUM_GROUPS} groups of {PER_GROUP}", share, coverage(share, args), by_rows=True)
-    print(f"\n| metric, 200 independent rows, {args.sets // 4:,} sets | truth | ours |\n|---|---:|---:|")
-    for name, setting in (("AUROC", 1.2), ("AUROC", 2.3), ("AUPR", 1.2), ("Spearman", 0.3), ("Spearman", 0.8)):
-        truth, held = rank_coverage(name, setting, args)
-        print(f"| {name} | {truth:.3f} | {100 * held:.1f} % |", flush=True)
+    print_ranks(args)
     print("\n| two equal models | p <= 0.05 |\n|---|---:|")
     for label, grouped, metric in (
         ("200 independent rows, accuracy: McNemar", False, "accuracy"),
@@ -59,6 +56,15 @@ def main() -> None:
     ):
         print(f"| {label} | {100 * false_alarms(grouped, metric, args):.1f} % |", flush=True)
     print(f"\n{time.monotonic() - start:.0f} s.")
+
+
+def print_ranks(args: argparse.Namespace) -> None:
+    """Print the lines of the metrics of ranks."""
+    print(f"\n| metric, {args.sets // 4:,} sets | rows | truth | mean | ours |\n|---|---:|---:|---:|---:|")
+    cells = [("AUROC", 1.2), ("AUROC", 2.3), ("AUPR", 1.2), ("AUPR at prior 0.1", 1.2), ("Spearman", 0.3), ("Spearman", 0.8)]
+    for name, setting, num_rows in [*((*cell, 200) for cell in cells), ("AUPR at prior 0.1", 1.2, 1000)]:
+        truth, mean, held = rank_coverage(name, setting, num_rows, args)
+        print(f"| {name} | {num_rows:,} | {truth:.3f} | {mean:.3f} | {100 * held:.1f} % |", flush=True)
 
 
 def print_cell(label: str, share: float, held: dict[tuple[str, str], float], by_rows: bool) -> None:
@@ -122,23 +128,26 @@ def alternatives(
     return {"percentile": (low, high), "BCa": (bca_low, bca_high)}
 
 
-def rank_coverage(name: str, setting: float, args: argparse.Namespace) -> tuple[float, float]:
-    """Return the truth (of a million rows) and the share of test sets of 200 rows whose interval holds it."""
-    rng = np.random.default_rng([args.seed, int(100 * setting), len(name)])
+def rank_coverage(name: str, setting: float, num_rows: int, args: argparse.Namespace) -> tuple[float, float, float]:
+    """Return the truth (of a million rows), the mean over test sets, and the share of them whose interval holds the truth."""
+    rng = np.random.default_rng([args.seed, int(100 * setting), len(name), num_rows])
 
     def measure(n: int) -> intervals.Measure:
         if name == "Spearman":
             x = rng.normal(size=n)
             return intervals.of_numbers("spearman", x, setting * x + np.sqrt(1 - setting**2) * rng.normal(size=n))
         positive = rng.integers(0, 2, n)
-        return intervals.of_areas("auroc" if name == "AUROC" else "aupr", positive, rng.normal(size=n) + setting * positive)
+        scores = rng.normal(size=n) + setting * positive
+        return intervals.of_areas("auroc" if name == "AUROC" else "aupr", positive, scores, 0.1 if "prior" in name else None)
 
     truth = measure(1_000_000).value()
-    held = []
+    values, held = [], []
     for number in range(args.sets // 4):
-        edges = intervals.interval(measure(200), None, number, args.resamples)
+        drawn = measure(num_rows)
+        edges = intervals.interval(drawn, None, number, args.resamples)
+        values.append(drawn.value())
         held.append(edges is not None and edges[0] <= truth <= edges[1])
-    return truth, float(np.mean(held))
+    return truth, float(np.mean(values)), float(np.mean(held))
 
 
 def false_alarms(grouped: bool, metric: str, args: argparse.Namespace) -> float:

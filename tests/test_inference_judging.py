@@ -133,6 +133,20 @@ def test_regression_is_ranked_by_the_expected_value_over_the_bins_medians() -> N
     assert result["low_high"]["accuracy"] == pytest.approx(np.mean(high == (truth >= 2))) and result["low_high"]["reason"] is None
 
 
+def test_facts_come_from_the_manifest_of_instruct() -> None:
+    bins = {"names": ["low", "high"], "edges": [2.0], "medians": {"high": 3.0, "low": 1.0}}
+    assert TaskFacts.of({"bins": bins, "prior": 0.1}) == TaskFacts(medians=[1.0, 3.0], edges=[2.0], prior=0.1)
+    assert TaskFacts.of({"bins": {}, "published": ""}) == TaskFacts()
+
+
+def test_aupr_at_a_prior_that_rests_on_few_negatives_says_so() -> None:
+    truth = np.arange(100) % 2
+    result = judge(make_rows(truth, CONFORM, "pair"), CONFORM, noisy(truth, 2, 0.7), facts=TaskFacts(prior=0.1), num_resamples=50)
+    assert result["notes"] == ["AUPR at prior 0.1 counts each of 50 negatives 9.0 times, and reads too high with so few of them"]
+    natural = judge(make_rows(truth, CONFORM, "pair"), CONFORM, noisy(truth, 2, 0.7), facts=TaskFacts(prior=0.5), num_resamples=50)
+    assert natural["notes"] == []
+
+
 def test_low_against_high_is_not_given_where_nearly_all_rows_are_high() -> None:
     truth = np.array([1] * 90 + [0] * 10)
     rows = make_rows(truth, LEVELS, "regression", value=(truth + np.arange(100) / 1000).tolist())

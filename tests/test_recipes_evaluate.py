@@ -13,6 +13,7 @@ from llama_gene import runtime
 from llama_gene.data.instructions import Example, write_examples
 from llama_gene.data.prompts import encode_prompt, render_user
 from llama_gene.errors import ConfigError, InputError
+from llama_gene.recipes import compare
 from llama_gene.recipes.evaluate import Config, run
 from llama_gene.tokenization.tokenizer import load_tokenizer
 from tests.fixtures.documents import write_documents
@@ -122,6 +123,44 @@ def test_generated_answers_off_the_list_are_counted_as_wrong(place: Path, tmp_pa
     assert list(result["baselines"]) == ["majority"]
     assert result["baselines"]["majority"]["score"] == pytest.approx(5 / 9)  # without training rows, the test rows' own
     assert "Answers off the list of labels (counted as wrong): pair_task 9." in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_a_control_on_shuffled_labels_is_written_into_the_table(place: Path, tmp_path: Path) -> None:
+    report = run(config(place, tmp_path / "out", tasks=["classification_task"], control=True))
+    control = report["tasks"][0]["control"]
+    assert control["metric"] == "accuracy" and control["sits"] and control["majority"] == pytest.approx(5 / 9)
+    assert "classification_task, trained on shuffled labels: accuracy" in (tmp_path / "out" / "results.md").read_text()
+
+
+@pytest.mark.parametrize("scorer", ["likelihood", "generate"])
+def test_a_task_with_several_labels_a_row_is_measured_as_sets(
+    place: Path, tmp_path: Path, scorer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llama_gene.data.instructions.read_examples", lambda path: list(map(json.loads, path.read_text().splitlines())))
+    folder = tmp_path / "instructions"
+    folder.mkdir()
+    rng, labels = random.Random(0), ["nucleus", "membrane", "cytoplasm"]
+    for split, num in (("train", 6), ("dev", 6), ("test", 8)):
+        rows: list[Any] = []
+        for i in range(num):
+            answers = labels[: 1 + i % 3]
+            rows.append(
+                {**example("function", split, i, rng), "labels": labels, "answers": answers, "output": ", ".join(answers), "oracle": None}
+            )
+        write_examples(folder / f"{split}.jsonl", rows)
+    runtime.write_manifest(folder, "instruct", {}, tasks={"function_task": {"family": "function", "title": "places"}}, simulated=True)
+    for name in ("a", "b"):
+        result = run(config(place, tmp_path / name, instructions=folder, scorer=scorer))["tasks"][0]
+    assert result["metric"] == "micro-F1" and list(result["baselines"]) == ["majority"]
+    assert result["baselines"]["majority"]["score"] > 0.5 and set(result["thresholds"]) == set(labels)
+    lines = [json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()]
+    assert all(line["answers"] and line["answer"] == ", ".join(line["chosen"]) for line in lines)
+    if scorer == "generate":
+        assert result["off_list"] == 8 and result["score"] == 0.0  # a random model says nothing that is on the list
+    else:
+        assert any(line["chosen"] for line in lines)  # thresholds come from dev: log-likelihoods never reach 0.5
+    same = compare.run(compare.Config([tmp_path / "a"], [tmp_path / "b"], num_resamples=50, output_dir=tmp_path / "out"))
+    assert [(entry["metric"], entry["difference"]) for entry in same] == [("micro-F1", 0.0)]
 
 
 def test_prompts_that_are_too_long_are_rejected_and_counted_or_shortened_if_asked(place: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class TaskFacts:
     """What a result depends on besides its rows: from the task's entry in the manifest of `instruct`."""
 
     medians: Sequence[float] | None = None
-    """Median train value of each bin; unset: bins are numbered."""
+    """Median train value of each bin, in the order of the labels; unset: bins are numbered."""
     edges: Sequence[float] | None = None
     """Values between the bins."""
     positive: str | None = None
@@ -61,7 +61,7 @@ class TaskFacts:
     def of(cls, facts: Mapping[str, Any]) -> TaskFacts:
         """Return them from a task's entry in the manifest."""
         bins = facts.get("bins") or {}
-        medians = list(bins["medians"].values()) if bins.get("medians") else None  # in the order of the labels
+        medians = [bins["medians"][name] for name in bins["names"]] if bins else None
         return cls(medians, bins.get("edges"), facts.get("positive"), facts.get("prior"), facts.get("unit") == "residue")
 
 
@@ -145,6 +145,7 @@ def judge(
     measures = _measures(task, ours)
     if task.first not in measures:
         notes.append(f"{task.name(task.first)} needs probabilities, and the answers are labels")
+    notes += _thin_negatives(task) if "aupr" in measures else []
     first = task.first if task.first in measures else "accuracy"
     result: dict[str, Any] = {
         "metric": task.name(first),
@@ -171,7 +172,7 @@ def judge(
         result["thresholds"] = dict(zip(labels, thresholds.tolist(), strict=True))
     # Without training rows the evaluated rows give their own majority: the best that any constant answer can reach.
     result["majority_answer"], constant = _majority(train_rows or rows, task)
-    others = {MAJORITY: constant, **{name: _read_answers(array, task, thresholds) for name, array in (baselines or {}).items()}}
+    others = {MAJORITY: constant, **{name: _read_answers(array, task, None) for name, array in (baselines or {}).items()}}
     result["baselines"] = {}
     for name, other in others.items():
         theirs = _measures(task, other).get(first)
@@ -213,6 +214,12 @@ def judge_text(
     result["ceiling"] = measure(known).value() if len(known) == len(rows) else None
     result["notes"] = []
     return result
+
+
+def chosen_labels(answers: Answers, labels: Sequence[str], thresholds: Mapping[str, float] | None = None) -> list[list[str]]:
+    """Return the labels that each row of a task with several labels is given, by the thresholds that `judge` found."""
+    edges = None if thresholds is None else np.array([thresholds[label] for label in labels])
+    return [[label for label, chosen in zip(labels, row, strict=True) if chosen] for row in _decide(np.asarray(answers), edges)]
 
 
 def compare(
@@ -496,6 +503,22 @@ def _low_high(task: _Task, read: _Read, seed: int, num_resamples: int) -> dict[s
     chosen = read.predicted >= num // 2 if read.chances is None else read.chances[:, num // 2 :].sum(1) > 0.5
     right = intervals.share((chosen == high) & (read.predicted != OFF_LIST))
     return {"accuracy": right.value(), "interval": _interval(right, task.groups, seed, num_resamples), "reason": None}
+
+
+def _thin_negatives(task: _Task) -> list[str]:
+    """Return a note where AUPR at the prior rests on few negatives, each counted many times.
+
+    The precision of the highest scores is then seen too high: 0.40 for 0.36 with 100 negatives counted 9 times, 0.37 with 500
+    (benchmarks/intervals.py).
+    """
+    if task.facts.prior is None:
+        return []
+    positives = int((task.truth == task.positive).sum())
+    negatives = len(task.truth) - positives
+    times = positives * (1 - task.facts.prior) / (task.facts.prior * negatives)
+    if times <= 2 or negatives >= 1000:
+        return []
+    return [f"{task.name('aupr')} counts each of {negatives:,} negatives {times:.1f} times, and reads too high with so few of them"]
 
 
 def _subsets(task: _Task, read: _Read, others: Mapping[str, _Read], first: str, seed: int, num_resamples: int) -> dict[str, Any]:

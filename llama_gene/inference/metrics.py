@@ -335,6 +335,25 @@ def semantic_match(text: str, labels: Sequence[str]) -> str | None:
     return None
 
 
+def semantic_matches(text: str, labels: Sequence[str]) -> tuple[list[str], int]:
+    """Return the labels of an answer that lists several, in the order of `labels`, and how many of its parts are off the list.
+
+    >>> semantic_matches("nucleus, cell wall; and DNA", ["cell wall", "cell", "nucleus"])
+    (['cell wall', 'nucleus'], 1)
+    >>> semantic_matches("binding, ATP", ["binding, ATP", "binding"])
+    (['binding, ATP'], 0)
+    """
+    found, unknown, rest = set(), 0, text.strip()
+    while rest:
+        label = semantic_match(rest, labels)
+        found |= {label} - {None}
+        unknown += label is None
+        rest = rest[rest.lower().index(label.lower()) + len(label) :] if label is not None else rest
+        separator = re.search(r"[,;\n]\s*(?:and\s+)?", rest)
+        rest = rest[separator.end() :].strip() if separator else ""
+    return [label for label in labels if label in found], unknown
+
+
 def paper_match(text: str, output: str) -> bool:
     """Return whether the authors' scorer counts an answer as right: the true output stands anywhere in it, and "Non" not against it.
 

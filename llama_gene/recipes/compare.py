@@ -19,7 +19,6 @@ from llama_gene.errors import ConfigError, InputError, MismatchError, MissingFil
 from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 COMPARISON_NAME, TABLE_NAME = "comparison.json", "comparison.md"
@@ -117,12 +116,14 @@ def _compare_task(name: str, result: Mapping[str, Any], sides: Sequence[Lines], 
     return [{"task": name, **facts, **entry} for entry in found]
 
 
-def _answers(lines: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> NDArray[np.float64] | NDArray[np.int64]:
-    """Return the scores of the labels, or the numbers of the answers where there are no scores."""
+def _answers(lines: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> NDArray[Any]:
+    """Return the scores of the labels (several labels a row: yes and no), or the numbers of the answers where there are no scores."""
     import numpy as np
 
     from llama_gene.inference.metrics import OFF_LIST
 
+    if all("chosen" in line for line in lines):
+        return np.array([[label in line["chosen"] for label in labels] for line in lines])
     for key in ("log_likelihood", "probability"):
         if all(key in line for line in lines):
             return np.array([[line[key][label] for label in labels] for line in lines], float)

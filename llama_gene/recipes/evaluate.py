@@ -201,8 +201,7 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"there is no task '{name}' in {config.instructions}", f"one of {', '.join(known)}", "Check --tasks")
     wanted: list[str] = [config.split]
     wanted += ["train"] if config.baseline or config.calibrate or config.control else []
-    wanted += ["dev"] if config.split != "dev" and (config.calibrate or set(config.baseline) - set(BUILT_IN)) else []
-    empty: dict[str, list[Any]] = {"train": [], "dev": []}
+    wanted += ["dev"] if config.split != "dev" else []  # thresholds, calibration, what a probe chooses
     chosen: dict[str, dict[str, Any]] = {
         name: {"facts": known[name], **{split: list(rows) for split, rows in empty.items()}, config.split: []}
         for name in config.tasks or known

@@ -1,7 +1,7 @@
 """One task of `evaluate`: ask its rows, judge the answers, and train what they must beat on the same rows.
 
     closed list         label likelihood (summed, or a token's mean; calibrated on dev rows), or a greedy answer matched to a label
-    several labels      a greedy answer, cut at its commas, each part matched to a label
+    several labels      the likelihood of each label, above a threshold chosen on dev; or a greedy answer, each of its parts matched to a label
     free text           a greedy answer
 
 A model is asked here, or behind an OpenAI-compatible endpoint. Nothing of a test row but its own prompt has a part in its answer.
@@ -56,8 +56,7 @@ def evaluate_task(name: str, splits: Mapping[str, Any], asked: Asked) -> tuple[d
         raise InputError(f"rows of task '{name}' have different lists of labels", "one list a task", "Write the instructions again")
     facts: dict[str, Any] = splits["facts"]
     common = {"task": name, "family": rows[0]["family"], "title": facts.get("title", name), "published": facts.get("published") or None}
-    is_scored = bool(labels) and config.scorer == "likelihood" and not _has_sets(rows)
-    prompts, shortened = encode_rows(rows, labels if is_scored else [], asked)
+    prompts, shortened = encode_rows(rows, labels if config.scorer == "likelihood" else [], asked)
     kept = [i for i, prompt in enumerate(prompts) if prompt is not None]
     counts = {"n": len(kept), "rejected": len(rows) - len(kept), "shortened": sum(shortened[i] > 0 for i in kept)}
     if not kept:
@@ -117,22 +116,27 @@ def encode_rows(rows: Sequence[Any], labels: Sequence[str], asked: Asked) -> tup
 
 def _closed_task(rows: Sequence[Any], prompts: Sequence[Any], splits: Mapping[str, Any], asked: Asked) -> tuple[dict[str, Any], Lines]:
     """Evaluate a task with a closed list of labels."""
-    from llama_gene.inference.judging import TaskFacts, judge
+    from llama_gene.inference.judging import TaskFacts, chosen_labels, judge
 
+    config, has_sets = asked.config, any(row.get("answers") for row in rows)
     labels, train_rows, known = list(rows[0]["labels"]), splits["train"], TaskFacts.of(splits["facts"])
     more: dict[str, Any] = {}
-    if _has_sets(rows):
-        answers, lines, more["off_list"] = _answer_sets(prompts, labels, asked)
-    elif asked.config.scorer == "generate":
-        answers, lines = _answer_freely(prompts, labels, asked)
+    dev = None
+    if config.scorer == "generate":
+        answers, lines = (_answer_sets if has_sets else _answer_freely)(prompts, labels, asked)
     else:
         answers, lines, more = _answer_by_likelihood(rows, prompts, splits, asked)
-    baselines, told = task_baselines(asked.config.baseline, rows, labels, splits, asked.config)
-    result = judge(rows, labels, answers, train_rows, baselines, known, None, *asked.bootstrap) | more
+        dev = _answered_dev(labels, splits, asked) if has_sets else None
+    baselines, told = task_baselines(config.baseline, rows, labels, splits, config)
+    result = judge(rows, labels, answers, train_rows, baselines, known, dev, *asked.bootstrap) | more
     result["baseline_facts"] = told
-    if asked.config.scorer == "generate" and not _has_sets(rows):
+    if has_sets:
+        for line, given in zip(lines, chosen_labels(answers, labels, result["thresholds"]), strict=True):
+            line |= {"answer": ", ".join(given), "chosen": given}
+        result["off_list"] = sum(line.get("unknown", 0) > 0 for line in lines)
+    elif config.scorer == "generate":
         result["paper_scorer"] = _paper_scorer(rows, [line["text"] for line in lines], asked)
-    if asked.config.control and train_rows:
+    if config.control and train_rows and not has_sets:
         result["control"] = _control(rows, labels, train_rows, known, asked)
     return result, lines
 
@@ -240,23 +244,29 @@ def _answer_freely(prompts: Sequence[Any], labels: Sequence[str], asked: Asked) 
     return predicted, [{"answer": match, "text": text} for match, text in zip(matches, texts, strict=True)]
 
 
-def _answer_sets(prompts: Sequence[Any], labels: Sequence[str], asked: Asked) -> tuple[NDArray[Any], Lines, int]:
-    """Return (N, K) with 1 for each label that a greedy answer lists, a line for each row, and how many answers hold something else."""
+def _answer_sets(prompts: Sequence[Any], labels: Sequence[str], asked: Asked) -> tuple[NDArray[Any], Lines]:
+    """Return whether each greedy answer lists each label, (N, K), and a line for each row with the number of its unknown parts."""
     import numpy as np
 
-    from llama_gene.inference import metrics
+    from llama_gene.inference.metrics import semantic_matches
 
-    column = {label: k for k, label in enumerate(labels)}
-    given = np.zeros((len(prompts), len(labels)))
-    lines: Lines = []
-    off_list = 0
-    for i, text in enumerate(_generate(prompts, asked)):
-        parts = [metrics.semantic_match(part, labels) for part in text.split(",")]
-        found = [part for part in parts if part is not None]
-        off_list += len(found) < len(parts)
-        given[i, [column[part] for part in found]] = 1.0
-        lines.append({"answer": [label for label in labels if label in found], "text": text})
-    return given, lines, off_list
+    texts = _generate(prompts, asked)
+    lists = [semantic_matches(text, labels) for text in texts]
+    given = np.array([[label in found for label in labels] for found, _ in lists])
+    return given, [{"answer": "", "text": text, "unknown": unknown} for text, (_, unknown) in zip(texts, lists, strict=True)]
+
+
+def _answered_dev(labels: Sequence[str], splits: Mapping[str, Any], asked: Asked) -> tuple[list[Any], NDArray[Any]] | None:
+    """Return the dev rows that fit and their scores, for the thresholds of a task with several labels; None where there are none."""
+    if asked.config.split == "dev" or not splits["dev"]:
+        return None
+    prompts, _ = encode_rows(splits["dev"], labels, asked)
+    kept = [i for i, prompt in enumerate(prompts) if prompt is not None]
+    if not kept:
+        return None
+    rows = [splits["dev"][i] for i in kept]
+    scores, _, _ = _answer_by_likelihood(rows, [prompts[i] for i in kept], splits, asked)
+    return rows, scores
 
 
 def _generate(prompts: Sequence[Any], asked: Asked) -> list[str]:
@@ -269,11 +279,6 @@ def _generate(prompts: Sequence[Any], asked: Asked) -> list[str]:
     from llama_gene.inference.generate import generate_answers
 
     return generate_answers(asked.model, asked.tokenizer, prompts, config.max_new_tokens, config.batch_tokens, progress=show)
-
-
-def _has_sets(rows: Sequence[Any]) -> bool:
-    """Tell whether rows may have several labels."""
-    return any(row.get("answers") for row in rows)
 
 
 # --- free text -----------------------------------------------------------------------------------------------------------------------
