@@ -77,7 +77,7 @@ def test_a_task_that_can_be_learned_is_learned(trained: Path) -> None:
     result = report["tasks"][0]
     assert result["baselines"]["majority"]["score"] == 0.5 and result["n"] == 60
     assert result["interval"][0] > 0.5 and result["score"] > 0.8
-    assert result["baselines"]["k-mer floor"]["score"] > 0.8
+    assert result["baselines"]["k-mer logistic regression"]["score"] > 0.8
     table = (trained / "results.md").read_text()
     assert "| strength | classification | accuracy | 60 | 0.500 |" in table and "Chosen by dev: step" in table
 

@@ -94,7 +94,10 @@ def test_a_residue_head_learns_the_state_of_each_resolved_residue(kind: str, tmp
     resolved = [(state, said) for line in lines for state, said in zip(line["states"], line["answer"], strict=True) if state != "-"]
     assert result["metric"] == "Q3" and result["n"] == len(resolved) and result["proteins"] == 10 and result["labels"] == ["C", "E", "H"]
     assert result["score"] == pytest.approx(np.mean([state == said for state, said in resolved]))
-    assert result["score"] > 0.9 > result["majority"] + 0.3 and result["interval"][0] <= result["score"] <= result["interval"][1]
+    assert (
+        result["score"] > 0.9 > result["baselines"]["majority"]["score"] + 0.3
+        and result["interval"][0] <= result["score"] <= result["interval"][1]
+    )
     assert not list(tmp_path.glob("*.work"))
 
 

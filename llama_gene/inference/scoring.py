@@ -311,6 +311,8 @@ def _reads_trees(model: PreTrainedModel) -> bool:
         and {"position_ids", "logits_to_keep", "past_key_values"} <= set(parameters)
         and not getattr(config, "alibi", False)
         and not getattr(model, "_is_stateful", False)
+        # GPT-Neo masks by column with a (1, 1, T, T) table of its own, whatever mask is passed: labels side by side would not be apart
+        and not any(buffer.dim() == 4 for _, buffer in model.named_buffers())
     )
 
 

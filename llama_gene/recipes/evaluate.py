@@ -203,8 +203,7 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
     wanted += ["train"] if config.baseline or config.calibrate or config.control else []
     wanted += ["dev"] if config.split != "dev" else []  # thresholds, calibration, what a probe chooses
     chosen: dict[str, dict[str, Any]] = {
-        name: {"facts": known[name], **{split: list(rows) for split, rows in empty.items()}, config.split: []}
-        for name in config.tasks or known
+        name: {"facts": known[name], "train": [], "dev": [], config.split: []} for name in config.tasks or known
     }
     for split in wanted:
         for example in read_examples(config.instructions / f"{split}.jsonl"):

@@ -1,7 +1,7 @@
 """One task of `evaluate`: ask its rows, judge the answers, and train what they must beat on the same rows.
 
     closed list         label likelihood (summed, or a token's mean; calibrated on dev rows), or a greedy answer matched to a label
-    several labels      the likelihood of each label, above a threshold chosen on dev; or a greedy answer, each of its parts matched to a label
+    several labels      the likelihood of each label, above a threshold chosen on dev; or the labels that a greedy answer lists
     free text           a greedy answer
 
 A model is asked here, or behind an OpenAI-compatible endpoint. Nothing of a test row but its own prompt has a part in its answer.
