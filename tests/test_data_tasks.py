@@ -32,6 +32,8 @@ def write_splits(folder: Path, num: int = 40) -> dict[str, list[str]]:
 
 def make(**changes: Any) -> Task:
     values: dict[str, Any] = {"name": "core", "title": "core promoter detection", "family": "classification", "test": ["test.csv"]}
+    if set(changes.get("kinds", ["dna"])) == {"dna"}:
+        values["strand"] = "sense"
     return Task(**{**values, **changes})
 
 
@@ -40,7 +42,7 @@ def make(**changes: Any) -> Task:
 
 def write_yaml(folder: Path, extra: str = "") -> Path:
     path = folder / "core.yaml"
-    path.write_text(f"name: core\ntitle: core promoter detection\nfamily: classification\ntest: test.csv\n{extra}")
+    path.write_text(f"name: core\ntitle: core promoter detection\nfamily: classification\ntest: test.csv\nstrand: sense\n{extra}")
     return path
 
 
@@ -56,10 +58,11 @@ def test_a_yaml_becomes_a_task_and_labels_stay_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("lables: {0: no}\n", r"core.yaml, line 5: key 'lables' is not known.*Did you mean 'labels'"),
+        ("lables: {0: no}\n", r"core.yaml, line 6: key 'lables' is not known.*Did you mean 'labels'"),
         ("family: classificaton\n", "family 'classificaton'"),
         ("kinds: [dnaa]\n", "kind 'dnaa'.*dna"),
         ("kinds: [dna, protein]\n", "2 kinds and 1 columns"),
+        ("strand: both\n", "strand 'both'; expected either or sense"),
         ("max_train: many\n", "core.yaml.*many"),
         ("labels: [a, b]\n", "core.yaml.*mapping of raw label to name"),
         ("labels: {0: ''}\n", "label name ''"),
@@ -205,9 +208,9 @@ def test_regression_bins_come_from_train_alone(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", [(dna(), value) for value in range(1, 11)])
     write_table(tmp_path / "dev.csv", [(dna(), 100), (dna(), 5.4)])
     write_table(tmp_path / "test.csv", [(dna(), 5.5), (dna(), 5.49), (dna(), 1000), (dna(), "n/a")])
-    table = load_task(make(family="regression", train=["train.csv"], dev=["dev.csv"]), tmp_path)
+    table = load_task(make(family="regression", bins=2, train=["train.csv"], dev=["dev.csv"]), tmp_path)
     assert table.labels == ["low", "high"]
-    assert table.bins == {"names": ["low", "high"], "edges": [5.5], "medians": {"low": 3, "high": 8}}
+    assert {key: table.bins[key] for key in ("names", "edges", "medians")} == {"names": ["low", "high"], "edges": [5.5], "medians": [3, 8]}
     assert [(row["label"], row["value"]) for row in table.splits["test"]] == [("high", 5.5), ("low", 5.49), ("high", 1000.0)]
     assert table.rejected == {"value is not a number": 1}
 
@@ -225,13 +228,13 @@ def test_values_that_make_no_bins_are_an_error(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", [(dna(), 1) for _ in range(20)])
     write_table(tmp_path / "test.csv", [(dna(), 1)])
     with pytest.raises(InputError, match="do not make 2 bins"):
-        load_task(make(family="regression", train=["train.csv"]), tmp_path)
+        load_task(make(family="regression", bins=2, train=["train.csv"]), tmp_path)
 
 
 def test_the_oracle_is_binned_like_the_value(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", [(dna(), value, value) for value in range(20)], "sequence,label,truth")
     write_table(tmp_path / "test.csv", [(dna(), 3, 15), (dna(), 15, 16)], "sequence,label,truth")
-    table = load_task(make(family="regression", train=["train.csv"], oracle_column="truth"), tmp_path)
+    table = load_task(make(family="regression", bins=2, train=["train.csv"], oracle_column="truth"), tmp_path)
     assert [(row["label"], row["oracle"]) for row in table.splits["test"]] == [("low", "high"), ("high", "high")]
 
 
