@@ -67,7 +67,7 @@ class Example(TypedDict):
     subsets: NotRequired[list[str]]
     """Populations that are reported apart: "C1", "C2", "C3" of pairs, kinds of negatives."""
     source: NotRequired[str]
-    """Where the row comes from, "FILE:ROW"."""
+    """Where the row comes from, "FILE:ROW"; a question about a structure adds its residues, ":12" or ":12-14"."""
 
 
 def build_examples(
@@ -155,9 +155,9 @@ def _structure_rows(table: TaskTable, split: str, tokenizer: PreTrainedTokenizer
             oracle = vote(protein["oracle"][question.start : question.end], *_naming(task)) if protein["oracle"] else None
             group = protein["group"] or f"{split}-{number}"  # questions about one protein are not independent rows
             row = TaskRow(sequences=[question.window], label=question.label, group=group, oracle=oracle, value=None)
-            rows.append(
-                {**row, "source": f"{protein.get('source', '')}:{question.start + 1}-{question.end}", "subsets": protein.get("subsets", [])}
-            )
+            place = f"{question.start + 1}-{question.end}" if task.form == "token" else str(question.start + 1)
+            row["source"], row["subsets"] = f"{protein.get('source', '')}:{place}", protein.get("subsets", [])
+            rows.append(row)
     if balanced:
         smallest = min(taken[name] for name in table.labels)
         surplus = {name: taken[name] - smallest for name in table.labels}
