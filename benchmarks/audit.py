@@ -26,7 +26,7 @@ from llama_gene.sequences.records import read_records
 from llama_gene.sequences.shared_runs import SCREEN_SHARE, RunIndex
 from llama_gene.sequences.sketches import near_duplicates, sketch
 
-TASKS = Path(__file__).resolve().parents[1] / "launch" / "configs" / "real_small" / "tasks"
+TASKS = Path(__file__).resolve().parents[1] / "launch" / "configs" / "tasks"
 DOCUMENT = 650
 BACTERIA = ("bacteria/escherichia_coli_K12_MG1655.fna.gz", "bacteria/salmonella_enterica_LT2.fna.gz")
 GENOMES = {

@@ -106,7 +106,7 @@ def instructions(corpus: Path) -> Path:
             lines.append(f"{text[:15] + 'TATAAA' + text[21:] if number % 2 else text},{number % 2}")
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
     (folder / "tata.yaml").write_text(
-        "name: tata\ntitle: TATA box detection\nfamily: classification\nlabels: {0: Non-promoter, 1: promoter}\n"
+        "name: tata\ntitle: TATA box detection\nfamily: classification\nstrand: sense\nlabels: {0: Non-promoter, 1: promoter}\n"
         "train: train.csv\ndev: dev.csv\ntest: test.csv\n"
     )
     return run(Config(tasks=[folder / "tata.yaml"], output_dir=corpus.parent / "5_instructions"))

@@ -22,7 +22,7 @@ from llama_gene.data.settings import CutPolicy, Source
 from llama_gene.recipes import corpus, instruct, pack
 from tests.tiny_models import PIECES, save_adapter, save_model, tiny_llama, tiny_tokenizer
 
-TASK = "name: core\ntitle: core promoter detection\nfamily: classification\nlabels: {0: Non-promoter, 1: promoter}\n"
+TASK = "name: core\ntitle: core promoter detection\nfamily: classification\nstrand: sense\nlabels: {0: Non-promoter, 1: promoter}\n"
 # `run` and `demo` are not among them: they write folders of their own into the folder that they are given, and replace none.
 STAGES_WITH_OUTPUT = ("corpus", "vocab", "pack", "pretrain", "instruct", "sft", "classify", "evaluate", "export")
 
@@ -188,7 +188,7 @@ TABLE = [
     Bad("no task", "instruct --tasks [{w}/gone.yaml]" + OUT, "gone.yaml does not exist"),
     Bad("no table", "instruct --tasks [{w}/no_table.yaml]" + OUT, "gone.csv does not exist"),
     Bad("no column", "instruct --tasks [{w}/no_column.yaml]" + OUT, "has no column 'lable'.* Did you mean 'label'?"),
-    Bad("unknown task key", "instruct --tasks [{w}/unknown_key.yaml]" + OUT, "line 7: key 'labl_column' is not known.* Did you mean 'label_column'?"),
+    Bad("unknown task key", "instruct --tasks [{w}/unknown_key.yaml]" + OUT, "line 8: key 'labl_column' is not known.* Did you mean 'label_column'?"),
     # sft, evaluate, chat, export
     Bad("tampered adapter (sft)", "sft --model {w}/tampered --instructions {w}/instructions" + OUT, "tampered: the tokenizer has vocabulary [0-9a-f]{16}; expected [0-9a-f]{16}"),
     Bad("tampered adapter (evaluate)", "evaluate --model {w}/tampered --instructions {w}/instructions" + OUT, "tampered: the tokenizer has vocabulary"),

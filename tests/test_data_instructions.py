@@ -20,7 +20,10 @@ from tests.fixtures.tiny_tokenizers import sentencepiece_like, tiktoken_like
 
 
 def make(**changes: Any) -> Task:
-    return Task(**{"name": "t", "title": "core promoter detection", "family": "classification", "test": ["t.csv"], **changes})
+    values: dict[str, Any] = {"name": "t", "title": "core promoter detection", "family": "classification", "test": ["t.csv"]}
+    if set(changes.get("kinds", ["dna"])) == {"dna"}:
+        values["strand"] = "sense"
+    return Task(**{**values, **changes})
 
 
 def row(*sequences: str, label: str, **changes: Any) -> TaskRow:
@@ -85,6 +88,10 @@ def test_an_example_carries_what_training_scoring_and_tables_need() -> None:
             "group": "",
             "oracle": "promoter",
             "value": None,
+            "answers": [],
+            "strand": "sense",
+            "subsets": [],
+            "source": "",
         }
     ]
 
@@ -110,7 +117,7 @@ def proteins(num: int, seed: int = 0) -> list[TaskRow]:
 
 
 def structure_task(**changes: Any) -> Task:
-    return make(family="structure", kinds=["protein"], title="secondary structure prediction", **changes)
+    return make(**{"family": "structure", "kinds": ["protein"], "title": "secondary structure prediction", "form": "token", **changes})
 
 
 def structure_table(task: Task) -> TaskTable:

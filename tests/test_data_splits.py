@@ -16,6 +16,7 @@ TASK = """
 name: core
 title: core promoter detection
 family: classification
+strand: sense
 train: train.csv
 test: test.csv
 """
@@ -102,7 +103,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_tasks_rows_are_those_of_its_files_repeats_and_all(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", "sequence,label\nACGT,0\nACGT,0\n")
     write(tmp_path / "test.csv", "sequence,label\nACGT,0\n")
-    task = Task("core", "core promoter detection", "classification", train=["train.csv"], test=["test.csv"])
+    task = Task("core", "core promoter detection", "classification", strand="sense", train=["train.csv"], test=["test.csv"])
     assert [(rows.name, len(rows.rows)) for rows in read_task_splits(task, tmp_path)] == [("core train", 2), ("core test", 1)]
 
 

@@ -6,11 +6,21 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from llama_gene.data.instructions import Example
 from llama_gene.data.prompts import encode_answer, encode_prompt, render_user
-from llama_gene.data.supervised import IGNORED, encode_example, encode_examples, encode_for_evaluation
+from llama_gene.data.structure import show_middle
+from llama_gene.data.supervised import (
+    IGNORED,
+    count_tokens,
+    encode_example,
+    encode_examples,
+    encode_for_evaluation,
+    encode_sequences,
+)
 from llama_gene.errors import InputError
 from llama_gene.tokenization.tokenizer import decode
 from tests.fixtures.tiny_tokenizers import sentencepiece_like, tiktoken_like, without_bos
@@ -121,3 +131,89 @@ def test_evaluation_and_training_ask_with_the_same_ids(tokenizer: PreTrainedToke
     prompt = encode_for_evaluation(tokenizer, example(), max_length=200)
     trained = encode_example(tokenizer, example(), max_length=200)
     assert prompt is not None and trained.input_ids[: len(prompt.input_ids)] == prompt.input_ids
+
+
+# --- any form at any limit ---
+
+WINDOW = PROTEIN[:31]
+QUESTION = "Determine the state."
+
+
+def residue(window: str = WINDOW) -> Example:
+    return example(family="structure", input=show_middle(window), sequences=[window], kinds=["protein"], instruction=QUESTION)
+
+
+def choice(sequence: str = DNA) -> Example:
+    """Return a row of the template that leaves the input empty."""
+    return example(sequence, input="", instruction=f"Determine whether the core of following DNA sequence {sequence} answer with a or b")
+
+
+FORMS = {
+    "short": example("ACGT"),
+    "long": example(DNA),
+    "pair": pair(),
+    "pair of one letter": pair("A", PROTEIN),
+    "paper's pair": pair() | {"input": f" DNA sequence: {DNA} \n####\nprotein sequence: {PROTEIN} "},
+    "token": example(PROTEIN, family="structure", kinds=["protein"]),
+    "residue": residue(),
+    "empty input": choice(),
+    "english": example(sequences=[], input="", instruction="Say a word.", labels=[]),
+    "english with an input": example(sequences=[], input="A text. " * 40, labels=[]),
+}
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.sampled_from(sorted(FORMS)),
+    st.integers(1, 700),
+    st.sampled_from(sorted(TOKENIZERS)),
+    st.sampled_from(["promoter", "a, b, c", "bin 10"]),
+)
+def test_law_09_no_row_is_without_a_target_token_at_any_limit(form: str, max_length: int, name: str, output: str) -> None:
+    tokenizer, row = TOKENIZERS[name](), FORMS[form] | {"output": output}
+    answer = encode_answer(tokenizer, output)
+    try:
+        encoded = encode_example(tokenizer, row, max_length)
+    except InputError as error:
+        assert "does not fit" in str(error)
+        return
+    assert len(encoded.input_ids) == len(encoded.labels) <= max_length
+    assert [label for label in encoded.labels if label != IGNORED] == answer
+    assert encoded.input_ids[-len(answer) :] == answer and len(encoded.input_ids) > len(answer)
+
+
+def test_a_window_by_residue_is_cut_at_both_ends_and_keeps_its_middle() -> None:
+    tokenizer = tiktoken_like()
+    whole = len(encode_example(tokenizer, residue(), max_length=500).input_ids)
+    for length in range(whole - 12, whole):
+        encoded = encode_example(tokenizer, residue(), max_length=length)
+        kept = decode(tokenizer, encoded.input_ids).split("### Input:\n")[1].split("\n\n### Response:")[0]
+        before, asked, after = kept.split(" ")
+        assert asked == WINDOW[15] and WINDOW[:15].endswith(before) and WINDOW[16:].startswith(after)
+        assert abs(len(before) - len(after)) <= 1 and encoded.num_shortened == 31 - len(before) - 1 - len(after) > 0
+
+
+def test_a_head_reads_the_window_without_blanks_and_keeps_its_middle() -> None:
+    tokenizer = tiktoken_like()
+    whole = encode_sequences(tokenizer, residue(), 100)
+    assert whole is not None and WINDOW in decode(tokenizer, whole.input_ids)
+    cut = encode_sequences(tokenizer, residue(), len(whole.input_ids) - 4)
+    assert cut is not None and cut.num_shortened > 0
+    kept = decode(tokenizer, cut.input_ids[1:-1])
+    assert kept in WINDOW and WINDOW.index(kept) <= 15 < WINDOW.index(kept) + len(kept)
+    assert abs(WINDOW.index(kept) - (31 - WINDOW.index(kept) - len(kept))) <= 1
+
+
+def test_the_sequence_inside_an_instruction_is_what_is_shortened() -> None:
+    text = decode(tiktoken_like(), encode_example(tiktoken_like(), choice(), max_length=200).input_ids)
+    kept = text.split("DNA sequence ")[1].split(" answer with a or b")[0]
+    assert DNA.startswith(kept) and len(kept) > 40 and "### Input" not in text
+    assert encode_for_evaluation(tiktoken_like(), choice(), max_length=200) is None
+
+
+def test_tokens_are_counted_uncut() -> None:
+    tokenizer = tiktoken_like()
+    rows = [example("A" * number) for number in range(1, 41)]
+    lengths = sorted(len(encode_example(tokenizer, row, 10_000).input_ids) for row in rows)
+    assert count_tokens(tokenizer, rows) == {"min": lengths[0], "median": lengths[19], "p95": lengths[38], "max": lengths[39]}
+    assert count_tokens(tokenizer, []) == {}

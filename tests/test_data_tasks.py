@@ -32,6 +32,8 @@ def write_splits(folder: Path, num: int = 40) -> dict[str, list[str]]:
 
 def make(**changes: Any) -> Task:
     values: dict[str, Any] = {"name": "core", "title": "core promoter detection", "family": "classification", "test": ["test.csv"]}
+    if set(changes.get("kinds", ["dna"])) == {"dna"}:
+        values["strand"] = "sense"
     return Task(**{**values, **changes})
 
 
@@ -40,7 +42,7 @@ def make(**changes: Any) -> Task:
 
 def write_yaml(folder: Path, extra: str = "") -> Path:
     path = folder / "core.yaml"
-    path.write_text(f"name: core\ntitle: core promoter detection\nfamily: classification\ntest: test.csv\n{extra}")
+    path.write_text(f"name: core\ntitle: core promoter detection\nfamily: classification\ntest: test.csv\nstrand: sense\n{extra}")
     return path
 
 
@@ -56,10 +58,11 @@ def test_a_yaml_becomes_a_task_and_labels_stay_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("lables: {0: no}\n", r"core.yaml, line 5: key 'lables' is not known.*Did you mean 'labels'"),
+        ("lables: {0: no}\n", r"core.yaml, line 6: key 'lables' is not known.*Did you mean 'labels'"),
         ("family: classificaton\n", "family 'classificaton'"),
         ("kinds: [dnaa]\n", "kind 'dnaa'.*dna"),
         ("kinds: [dna, protein]\n", "2 kinds and 1 columns"),
+        ("strand: both\n", "strand 'both'; expected either or sense"),
         ("max_train: many\n", "core.yaml.*many"),
         ("labels: [a, b]\n", "core.yaml.*mapping of raw label to name"),
         ("labels: {0: ''}\n", "label name ''"),
@@ -205,9 +208,9 @@ def test_regression_bins_come_from_train_alone(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", [(dna(), value) for value in range(1, 11)])
     write_table(tmp_path / "dev.csv", [(dna(), 100), (dna(), 5.4)])
     write_table(tmp_path / "test.csv", [(dna(), 5.5), (dna(), 5.49), (dna(), 1000), (dna(), "n/a")])
-    table = load_task(make(family="regression", train=["train.csv"], dev=["dev.csv"]), tmp_path)
+    table = load_task(make(family="regression", bins=2, train=["train.csv"], dev=["dev.csv"]), tmp_path)
     assert table.labels == ["low", "high"]
-    assert table.bins == {"names": ["low", "high"], "edges": [5.5], "medians": {"low": 3, "high": 8}}
+    assert {key: table.bins[key] for key in ("names", "edges", "medians")} == {"names": ["low", "high"], "edges": [5.5], "medians": [3, 8]}
     assert [(row["label"], row["value"]) for row in table.splits["test"]] == [("high", 5.5), ("low", 5.49), ("high", 1000.0)]
     assert table.rejected == {"value is not a number": 1}
 
@@ -225,13 +228,13 @@ def test_values_that_make_no_bins_are_an_error(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", [(dna(), 1) for _ in range(20)])
     write_table(tmp_path / "test.csv", [(dna(), 1)])
     with pytest.raises(InputError, match="do not make 2 bins"):
-        load_task(make(family="regression", train=["train.csv"]), tmp_path)
+        load_task(make(family="regression", bins=2, train=["train.csv"]), tmp_path)
 
 
 def test_the_oracle_is_binned_like_the_value(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", [(dna(), value, value) for value in range(20)], "sequence,label,truth")
     write_table(tmp_path / "test.csv", [(dna(), 3, 15), (dna(), 15, 16)], "sequence,label,truth")
-    table = load_task(make(family="regression", train=["train.csv"], oracle_column="truth"), tmp_path)
+    table = load_task(make(family="regression", bins=2, train=["train.csv"], oracle_column="truth"), tmp_path)
     assert [(row["label"], row["oracle"]) for row in table.splits["test"]] == [("low", "high"), ("high", "high")]
 
 
@@ -291,3 +294,213 @@ def test_function_answers_are_a_closed_list_only_where_they_are_few(tmp_path: Pa
     assert labels("known.csv", 20) == []
     assert len(labels("known.csv", 30)) == 30
     assert labels("test.csv", 30) == []  # an answer that the list lacks could never be right
+
+
+# --- strands ---
+
+
+@pytest.mark.parametrize(
+    ("values", "strand"),
+    [
+        ({"kinds": ["protein"]}, ""),
+        ({"family": "structure", "strand": ""}, "sense"),
+        ({"family": "pair", "kinds": ["dna", "protein"], "columns": ["a", "b"]}, "sense"),
+        ({"family": "pair", "kinds": ["dna", "dna"], "columns": ["a", "b"], "strand": "either"}, "either"),
+        ({"strand": "either"}, "either"),
+    ],
+)
+def test_every_task_knows_its_strand(values: dict[str, Any], strand: str) -> None:
+    assert make(**values).strand == strand
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"strand": ""}, "does not say its strand; expected either .* or sense"),
+        ({"family": "pair", "kinds": ["rna", "rna"], "columns": ["a", "b"]}, "does not say its strand"),
+        ({"kinds": ["protein"], "strand": "sense"}, "proteins have no other strand. Remove strand"),
+        ({"family": "pair", "kinds": ["dna", "protein"], "columns": ["a", "b"], "strand": "either"}, "read on the strand as given"),
+        ({"family": "structure", "strand": "either"}, "read on the strand as given"),
+        ({"strand": "sense", "augment_reverse_complement": True}, "augment_reverse_complement and strand 'sense'"),
+        ({"kinds": ["protein"], "augment_reverse_complement": True}, "augment_reverse_complement and strand 'none'"),
+    ],
+)
+def test_a_strand_that_a_task_has_not_or_does_not_say_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(**values)
+
+
+def test_the_other_strand_is_added_to_train_alone_and_a_palindrome_once(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.csv", [("AAAAC", 0), ("ACGT", 1), ("CCCCA", 1)])
+    write_table(tmp_path / "dev.csv", [("AAGGA", 0)])
+    write_table(tmp_path / "test.csv", [("TTTCA", 0)])
+    table = load_task(make(train=["train.csv"], dev=["dev.csv"], strand="either", augment_reverse_complement=True), tmp_path)
+    assert [(row["sequences"], row["label"]) for row in table.splits["train"]] == [
+        (["AAAAC"], "0"), (["GTTTT"], "0"), (["ACGT"], "1"), (["CCCCA"], "1"), (["TGGGG"], "1"),
+    ]  # fmt: skip
+    assert table.num_augmented == 2 and len(table.splits["dev"]) == len(table.splits["test"]) == 1
+
+
+# --- several labels ---
+
+
+def test_rows_keep_all_their_labels_in_the_order_of_the_list(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.csv", [(dna(), label) for label in ("3;1", "1;1", "2", "3") * 5])
+    write_table(tmp_path / "test.csv", [(dna(), "2 ; 1"), (dna(), "3;2;1")])
+    task = make(train=["train.csv"], labels={"1": "one", "2": "two", "3": "three"}, label_separator=";", multi_label=True)
+    table = load_task(task, tmp_path)
+    assert [(row["answers"], row["label"]) for row in table.splits["test"]] == [
+        (["one", "two"], "one, two"),
+        (["one", "two", "three"], "one, two, three"),
+    ]
+    assert table.rejected == {} and table.labels == ["one", "two", "three"]
+
+
+def test_an_unknown_label_among_several_is_an_error(tmp_path: Path) -> None:
+    write_table(tmp_path / "test.csv", [(dna(), "1"), (dna(), "1;9")])
+    with pytest.raises(InputError, match=r"test.csv, line 3: label '9'"):
+        load_task(make(labels={"1": "one", "2": "two"}, label_separator=";", multi_label=True), tmp_path)
+
+
+def ec_task(level: int, **changes: Any) -> Task:
+    values: dict[str, Any] = {"family": "function", "train": ["train.csv"], "label_separator": "|", "multi_label": True, "ec_level": level}
+    return make(**{**values, **changes})
+
+
+def test_ec_numbers_are_cut_to_a_level_and_those_not_known_so_far_are_counted(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.csv", [(dna(), ec) for ec in ("1.1.1.1|1.1.2.-", "2.7.1.17|1.1.3.4", "3.4.-.-") * 4])
+    write_table(tmp_path / "test.csv", [(dna(), "2.7.4.1|1.1.-.-|2.7.1.1"), (dna(), "3.4.-.-")])
+
+    def answers(level: int) -> list[list[str]]:
+        return [row["answers"] for row in load_task(ec_task(level), tmp_path).splits["test"]]
+
+    assert answers(1) == [["1", "2"], ["3"]]
+    assert answers(2) == [["1.1", "2.7"], ["3.4"]]
+    assert answers(3) == [["2.7.1", "2.7.4"]]
+    table = load_task(ec_task(3), tmp_path)
+    assert table.rejected == {"no EC number that is known at level 3": 5}
+    assert table.dropped_labels == {"EC number not known at level 3": 1}
+
+
+def test_ec_numbers_of_a_single_label_task_are_cut_before_they_are_compared(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.csv", [(dna(), ec) for ec in ("1.1.1.1|1.2.2.2", "2.7.1.17|1.1.3.4", "3.4.1.1") * 4])
+    write_table(tmp_path / "test.csv", [(dna(), "1.1.1.1")])
+    table = load_task(ec_task(1, multi_label=False), tmp_path)
+    assert table.labels == ["1", "3"] and table.rejected == {"several different labels": 4}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"multi_label": True}, "multi_label without label_separator"),
+        ({"multi_label": True, "label_separator": ";", "labels": {"0": "a, b", "1": "c"}}, "no ', ', which separates"),
+        ({"ec_level": 5}, "ec_level 5; expected 1 to 4"),
+        ({"family": "pair", "kinds": ["dna", "protein"], "columns": ["a", "b"], "multi_label": True}, "a pair task with multi_label"),
+        ({"bins": 3}, "a classification task with bins"),
+        ({"form": "token"}, "a classification task with form"),
+        ({"family": "structure", "strand": "", "form": "tokens"}, "form 'tokens'.*Did you mean 'token'"),
+        ({"family": "structure", "strand": "", "tie_order": ["H", "E"]}, "tie_order H, E; expected each state of H, E, C once"),
+        ({"family": "structure", "strand": "", "labels": {"EX": "exon", "I": "intron"}}, "state 'EX'; expected one letter"),
+        ({"family": "regression", "train": ["a"], "threshold": 0.5, "bins": 4}, "a threshold and 4 bins"),
+        ({"positive": "yes", "labels": {"0": "no", "1": "maybe"}}, "positive 'yes'; expected one of no, maybe"),
+        ({"prior": 1.0}, "prior 1.0; expected a share"),
+        ({"paraphrases": ["Is it {labls}?"]}, r"paraphrase .* has \{labls\}; expected \{kind\}, \{labels\}, \{title\}"),
+    ],
+)
+def test_values_that_contradict_each_other_or_would_do_nothing_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(**values)
+
+
+# --- one class, labels that begin one another ---
+
+
+@pytest.mark.parametrize("labels", [{}, {"0": "no", "1": "yes"}])
+def test_a_task_with_one_class_is_refused(tmp_path: Path, labels: dict[str, str]) -> None:
+    write_table(tmp_path / "train.csv", [(dna(), 1) for _ in range(20)])
+    write_table(tmp_path / "test.csv", [(dna(), 1)])
+    with pytest.raises(InputError, match="task 'core': every row has the label '(1|yes)'; expected two labels or more"):
+        load_task(make(train=["train.csv"], labels=labels), tmp_path)
+    with pytest.raises(InputError, match="every row has the label"):
+        load_task(make(test=["test.csv"], labels={"1": "yes"}), tmp_path)
+
+
+def test_a_label_that_begins_another_is_allowed(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.csv", [(dna(), "ab"[number % 2]) for number in range(20)])
+    write_table(tmp_path / "test.csv", [(dna(), "a"), (dna(), "b")])
+    table = load_task(make(train=["train.csv"], labels={"a": "high", "b": "high expression"}), tmp_path)
+    assert table.labels == ["high", "high expression"] and [row["label"] for row in table.splits["test"]] == table.labels
+
+
+# --- pairs ---
+
+
+def test_test_pairs_are_told_apart_by_how_many_members_were_trained_on(tmp_path: Path) -> None:
+    seen, new = [dna(30) for _ in range(4)], [dna(30) for _ in range(4)]
+    write_table(tmp_path / "train.csv", [(seen[0], seen[1], 1), (seen[2], seen[3], 0)], "a,b,label")
+    write_table(tmp_path / "dev.csv", [(new[0], new[3], 1)], "a,b,label")
+    pairs = [(reverse_complement(seen[1]), seen[3], 1), (seen[0], new[0], 0), (new[1], seen[2], 1), (new[1], new[2], 0)]
+    write_table(tmp_path / "test.csv", pairs, "a,b,label")
+    task = make(family="pair", kinds=["dna", "dna"], columns=["a", "b"], train=["train.csv"], dev=["dev.csv"])
+    table = load_task(task, tmp_path)
+    assert [row["subsets"] for row in table.splits["test"]] == [["C1"], ["C2"], ["C2"], ["C3"]]
+    assert table.splits["dev"][0]["subsets"] == ["C3"] and "subsets" not in table.splits["train"][0]
+
+
+def test_seen_members_are_those_of_the_rows_that_are_trained_on_after_the_cap(tmp_path: Path) -> None:
+    rows = [(dna(30), dna(30), number % 2) for number in range(40)]
+    write_table(tmp_path / "train.csv", rows, "a,b,label")
+    write_table(tmp_path / "test.csv", [(a, rows[number - 1][1], kind) for number, (a, _, kind) in enumerate(rows)], "a,b,label")
+    task = make(family="pair", kinds=["dna", "dna"], columns=["a", "b"], train=["train.csv"], max_train=10)
+    names = [row["subsets"][0] for row in load_task(task, tmp_path).splits["test"]]
+    assert names.count("C1") < 20 and "C3" in names
+
+
+def test_subsets_and_sources_of_a_table_are_kept(tmp_path: Path) -> None:
+    header = "sequence,label,kind,place"
+    write_table(tmp_path / "test.csv", [(dna(), 0, "negative: frameshift", "genome:7"), (dna(), 1, "", "genome:8")], header)
+    table = load_task(make(subset_column="kind", source_column="place"), tmp_path)
+    assert [(row["subsets"], row["source"]) for row in table.splits["test"]] == [
+        (["negative: frameshift"], "genome:7"),
+        ([], "genome:8"),
+    ]
+
+
+# --- more numbers ---
+
+
+def test_ten_bins_are_the_default_and_a_test_far_from_train_is_seen_by_its_shares(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.csv", [(dna(), value) for value in range(100)])
+    write_table(tmp_path / "dev.csv", [(dna(), 10), (dna(), 90)])
+    write_table(tmp_path / "test.csv", [(dna(), value) for value in (49.4, 50, 60, 1000)])
+    table = load_task(make(family="regression", train=["train.csv"], dev=["dev.csv"]), tmp_path)
+    assert len(table.labels) == 10 and table.labels[-1] == "bin 10" and len(table.bins["edges"]) == 9
+    assert table.bins["edges"][4] == table.bins["low_high"]["edge"] == 49.5
+    assert table.bins["low_high"]["shares"]["test"] == {"low": 0.25, "high": 0.75}
+    assert [row["label"] for row in table.splits["test"]] == ["bin 5", "bin 6", "bin 7", "bin 10"]
+
+
+def test_a_threshold_makes_two_classes_whatever_train_holds(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.csv", [(dna(), value / 10) for value in range(10)])
+    write_table(tmp_path / "dev.csv", [(dna(), 0.1)])
+    write_table(tmp_path / "test.csv", [(dna(), 0.5), (dna(), 0.499)])
+    table = load_task(make(family="regression", train=["train.csv"], dev=["dev.csv"], threshold=0.5), tmp_path)
+    assert [row["label"] for row in table.splits["test"]] == ["high", "low"]  # the paper: greater than or equal to 0.5 is high
+    assert (table.bins["edges"], table.bins["low_high"]["edge"]) == ([0.5], 0.5)
+    with pytest.raises(InputError, match="do not make 2 bins.*Set another threshold"):
+        load_task(make(family="regression", train=["train.csv"], dev=["dev.csv"], threshold=9.0), tmp_path)
+
+
+# --- states of one's own ---
+
+
+def test_states_and_their_names_are_data(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_table(tmp_path / f"{split}.csv", [(dna(6), "OEEIx-"[:5] + "-")] if split == "train" else [(dna(4), "OEI-")], "sequence,label")
+    labels = {"E": "exon", "I": "intron", "O": "other", "x": "exon"}
+    task = make(family="structure", strand="", labels=labels, train=["train.csv"], tie_order=["I", "E", "O"])
+    table = load_task(task, tmp_path)
+    assert table.labels == ["exon", "intron", "other"]
+    assert [row["label"] for row in table.splits["test"]] == ["OEI-"]
+    with pytest.raises(InputError, match=r"train.csv, line 2: 'x' is not a state; expected E I O, or '-' for unknown"):
+        load_task(make(family="structure", strand="", labels={k: v for k, v in labels.items() if k != "x"}, train=["train.csv"]), tmp_path)

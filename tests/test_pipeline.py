@@ -218,7 +218,7 @@ def structure_task(folder: Path) -> Path:
         rows = [f"{text},{('HHHEEECCC' * len(text))[: len(text)]}" for text in proteins(count, 80, seed)]
         (folder / f"{split}.csv").write_text("sequence,label\n" + "\n".join(rows) + "\n")
     (folder / "fold.yaml").write_text(
-        "name: fold\ntitle: secondary structure prediction\nfamily: structure\nkinds: [protein]\nper_protein: 2\n"
+        "name: fold\ntitle: secondary structure prediction\nfamily: structure\nkinds: [protein]\nform: token\nper_protein: 2\n"
         "train: train.csv\ntest: test.csv\n"
     )
     return folder

@@ -14,7 +14,7 @@ from llama_gene.runtime import read_manifest
 from llama_gene.sequences.alphabet import reverse_complement
 from tests.fixtures.tiny_vocabularies import DATA, needs_data
 
-REAL_TASKS = Path(__file__).resolve().parents[1] / "launch" / "configs" / "real_small" / "tasks"
+REAL_TASKS = Path(__file__).resolve().parents[1] / "launch" / "configs" / "tasks"
 
 
 def random_dna(length: int, seed: int) -> str:
@@ -37,7 +37,7 @@ def planted(folder: Path) -> Config:
         for split in rows:
             write_table(folder / f"{name}_{split}.csv", rows[split])
         files = "".join(f"{split}: {name}_{split}.csv\n" for split in rows)
-        (folder / f"{name}.yaml").write_text(f"name: {name}\ntitle: promoter detection\nfamily: classification\n{files}")
+        (folder / f"{name}.yaml").write_text(f"name: {name}\ntitle: promoter detection\nfamily: classification\nstrand: sense\n{files}")
     return Config(tasks=[folder / "long.yaml", folder / "core.yaml"], out=folder / "audit")
 
 

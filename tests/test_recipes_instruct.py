@@ -16,7 +16,7 @@ from llama_gene.recipes.instruct import Config, input_files, run
 from llama_gene.runtime import read_manifest
 from tests.fixtures.tiny_tokenizers import tiktoken_like
 
-REAL_TASKS = Path(__file__).parent.parent / "launch" / "configs" / "real_small" / "tasks"
+REAL_TASKS = Path(__file__).parent.parent / "launch" / "configs" / "tasks"
 
 
 def dna(rng: random.Random) -> str:
@@ -38,10 +38,10 @@ def data(tmp_path: Path) -> Path:
         rows = [f"{protein},{''.join(rng.choices('HEC', k=50))}" for protein in proteins]
         (folder / f"fold_{split}.csv").write_text("sequence,label\n" + "\n".join(rows) + "\n")
     for name, extra in {
-        "core": "title: core promoter detection\nfamily: classification\nlabels: {0: Non-promoter, 1: promoter}\noracle_column: truth\n"
-        "published: accuracy 0.9 (from memory)\n",
-        "level": "title: gene expression level prediction\nfamily: regression\n",
-        "fold": "title: secondary structure prediction\nfamily: structure\nkinds: [protein]\nper_protein: 2\n",
+        "core": "title: core promoter detection\nfamily: classification\nstrand: sense\n"
+        "labels: {0: Non-promoter, 1: promoter}\noracle_column: truth\npublished: accuracy 0.9 (from memory)\n",
+        "level": "title: gene expression level prediction\nfamily: regression\nbins: 2\nstrand: sense\n",
+        "fold": "title: secondary structure prediction\nfamily: structure\nform: token\nkinds: [protein]\nper_protein: 2\n",
     }.items():
         (folder / f"{name}.yaml").write_text(f"name: {name}\ntrain: {name}_train.csv\ntest: {name}_test.csv\n{extra}")
     return folder
@@ -67,8 +67,9 @@ def test_three_files_and_a_manifest_that_counts_everything(data: Path) -> None:
     assert all(example["output"] in example["labels"] for example in tests)
 
 
-def test_law_15_the_same_seed_writes_the_same_bytes(data: Path) -> None:
-    folders = [run(config(data, output_dir=data.parent / name, max_train=50)) for name in ("one", "two")]
+@pytest.mark.parametrize("changes", [{"max_train": 50}, {"shots": 2, "max_train": 30}, {"template": "dnahlm"}])
+def test_law_15_the_same_seed_writes_the_same_bytes(data: Path, changes: dict[str, Any]) -> None:
+    folders = [run(config(data, output_dir=data.parent / name, **changes)) for name in ("one", "two")]
     for name in ("train.jsonl", "dev.jsonl", "test.jsonl"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
@@ -121,6 +122,11 @@ def test_sequences_that_another_task_tests_are_counted(data: Path) -> None:
         ({"output_dir": None}, "Set --output_dir"),
         ({"tasks": [Path("nowhere.yaml")]}, "nowhere.yaml"),
         ({"english_inputs": [Path("nowhere.json")]}, "nowhere.json"),
+        ({"template": "papers"}, "template 'papers'.*Did you mean 'paper'"),
+        ({"held_out_paraphrases": True}, "no held-out paraphrases in core, level"),
+        ({"held_out_paraphrases": True, "template": "paper"}, "held_out_paraphrases with template paper"),
+        ({"shots": -1}, "shots -1"),
+        ({"shots_max_tokens": 100}, "shots_max_tokens without shots or without a tokenizer"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(data: Path, changes: dict[str, Any], message: str) -> None:
@@ -136,6 +142,65 @@ def test_input_files_are_all_that_a_run_reads(data: Path) -> None:
     assert sorted(path.name for path in input_files(config(data))) == names
 
 
+def test_a_manifest_says_strand_template_words_tokens_and_relatives(data: Path) -> None:
+    yaml = (data / "core.yaml").read_text()
+    (data / "core.yaml").write_text(
+        f"{yaml}paraphrases: ['Is it {{labels}}?']\nheld_out_paraphrases: ['Say: {{labels}}.']\npositive: promoter\n"
+    )
+    tiktoken_like().save_pretrained(data.parent / "tokenizer")
+    folder = run(config(data, tokenizer=data.parent / "tokenizer", held_out_paraphrases=True))
+    manifest = read_manifest(folder)
+    entry = manifest["tasks"]["core"]
+    assert (manifest["template"], manifest["vocabulary"]) == ("default", None)  # no question is about tokens
+    assert (entry["strand"], entry["positive"], entry["prior"], entry["multi_label"]) == ("sense", "promoter", None, False)
+    assert entry["paraphrases"] == {"train": 1, "held_out": True}
+    assert manifest["tasks"]["level"]["paraphrases"] == {"train": 0, "held_out": False}
+    assert entry["test_rows_with_train_relatives"]["found"] == 0 and entry["test_rows_with_train_relatives"]["rows"] == 24
+    tokens = entry["tokens"]["test"]
+    assert 40 < tokens["min"] <= tokens["median"] <= tokens["p95"] <= tokens["max"] < 200
+    asked = {example["instruction"] for example in read_examples(folder / "test.jsonl") if example["task"] == "core"}
+    assert asked == {"Say: Non-promoter, promoter."}
+    assert {example["source"].split(":")[0] for example in read_examples(folder / "test.jsonl")} == {"core_test.csv", "level_test.csv"}
+
+
+def test_shots_stand_in_dev_and_test_and_are_counted(data: Path) -> None:
+    folder = run(config(data, shots=2, audit="none"))
+    entry = read_manifest(folder)["tasks"]["core"]
+    assert entry["shots"] == {"dev": {"2": 10}, "test": {"2": 24}} and "test_rows_with_train_relatives" not in entry
+    trained = {example["input"] for example in read_examples(folder / "train.jsonl")}
+    for example in read_examples(folder / "test.jsonl"):
+        shown = [part.split("\n\n### Response:")[0] for part in example["instruction"].split("### Input:\n")[1:]]
+        assert len(shown) == 2 and set(shown) <= trained
+    assert not any("### Input" in example["instruction"] for example in read_examples(folder / "train.jsonl"))
+
+
+def test_questions_by_residue_need_no_tokenizer_and_by_token_the_ceiling_of_the_vote_is_given(data: Path) -> None:
+    (data / "residue.yaml").write_text((data / "fold.yaml").read_text().replace("name: fold", "name: residue").replace("form: token\n", ""))
+    entry = read_manifest(run(config(data, tasks=[data / "residue.yaml"])))["tasks"]["residue"]
+    assert (entry["unit"], entry["vote_ceiling"]) == ("residue", None) and entry["num_rows"]["test"] == 48
+    tiktoken_like().save_pretrained(data.parent / "tokenizer")
+    entry = read_manifest(run(config(data, tasks=[data / "fold.yaml"], tokenizer=data.parent / "tokenizer")))["tasks"]["fold"]
+    assert entry["unit"] == "token" and 0.5 < entry["vote_ceiling"]["test"] < 1.0
+
+
+def test_a_choice_of_two_is_asked_with_an_empty_input(data: Path) -> None:
+    folder = run(config(data, tasks=[data / "core.yaml"], template="dnahlm"))
+    (first, *_) = read_examples(folder / "test.jsonl")
+    assert first["input"] == "" and first["instruction"].endswith(f"sequence {first['sequences'][0]} answer with Non-promoter or promoter")
+    assert read_manifest(folder)["template"] == "dnahlm"
+
+
+def test_a_folder_of_datasets_is_a_table(data: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_csv(str(data / "core_train.csv")).save_to_disk(str(data / "core_folder"))
+    (data / "core.yaml").write_text((data / "core.yaml").read_text().replace("core_train.csv", "core_folder"))
+    folder = run(config(data, tasks=[data / "core.yaml"]))
+    entry = read_manifest(folder)["tasks"]["core"]
+    assert entry["num_rows"]["train"] == 90 and set(entry["files"]) == {"core_folder", "core_test.csv"}
+    assert {"dataset_info.json", "core_test.csv"} <= {path.name for path in input_files(config(data, tasks=[data / "core.yaml"]))}
+
+
 def test_two_tasks_of_one_name_are_refused(data: Path) -> None:
     (data / "again.yaml").write_text((data / "core.yaml").read_text())
     with pytest.raises(ConfigError, match="a second task is called 'core'"):
@@ -148,8 +213,8 @@ def test_every_yaml_of_the_real_tasks_is_a_task_with_caps() -> None:
     tasks = [read_task(path) for path in sorted(REAL_TASKS.glob("*.yaml"))]
     assert {task.family for task in tasks} == set(FAMILIES)
     for task in tasks:
-        assert task.max_train is not None and task.max_train <= 4000
-        assert task.max_test is not None and task.max_test <= 500
+        assert task.files or not task.train or (task.max_train is not None and task.max_train <= 4000)
+        assert task.files or (task.max_test is not None and task.max_test <= 800)
 
 
 @pytest.mark.real_data

@@ -1,20 +1,13 @@
-"""Task rows become instructions: one template for each of the five families of LLaMA-Gene (section 2.2.2), and English for replay.
+"""Task rows become instructions: by the template of their family (`templates`), and English for replay.
 
-    classification, structure, regression
-        Determine the {title} of following {kind} sequence, The result will be one of the following: {labels}
-    pair
-        Determine the {title} of following {kind1} sequence and {kind2} sequence , The result will be one of the following: {labels}
-    function
-        Determine {title} of following {kind} sequence.
-
-The input is the sequence (structure: a window that ends in the token asked about); for a pair `DNA sequence: ...`, a line `####` and
-`protein sequence: ...`. The output is the label's name, the structure's name, the function or the name of the value's bin.
-
-The texts are the papers' to the letter, odd spaces and all (classification with the full stop of its example and of the authors' own rows;
-`dna` in small letters except in pairs and regression, as there), so that the authors' published test rows are asked in the same words.
+The input is the sequence (structure: the window of the residue, or one that ends in the token, that is asked about); the output is the
+label's name, the structure's name, the function or the name of the value's bin; of a row with several labels their names, joined by ", ".
 
 An example is a plain dict, one line of JSON. It keeps its sequences beside the text, because over-long ones are shortened inside the
 sequence when the example is encoded, and the closed list of labels, because answers are scored by the likelihood of each label.
+
+Train rows are asked in the template's words or, where the task has paraphrases, in words drawn with the seed; dev and test rows in the
+template's, or all in held-out paraphrases that no train row was asked in.
 """
 
 from __future__ import annotations
@@ -22,21 +15,30 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from llama_gene.data.structure import STATE_NAMES, structure_examples, token_lengths, vote
-from llama_gene.data.tasks import SPLITS, Task, TaskRow, TaskTable, max_rows
+from llama_gene.data.structure import (
+    STATE_ORDER,
+    StructureExample,
+    residue_examples,
+    show_middle,
+    structure_examples,
+    token_lengths,
+    vote,
+    vote_ceiling,
+)
+from llama_gene.data.task_rows import TaskRow
+from llama_gene.data.tasks import SPLITS, Task, TaskTable, max_rows
+from llama_gene.data.templates import render_input, render_instruction, render_paraphrase
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.runtime import read_json, whole_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-_RESULT = "The result will be one of the following: "
-# Families whose template writes DNA and RNA in capitals.
-_CAPITALS = ("pair", "regression")
+__all__ = ["Example", "build_examples", "read_examples", "render_input", "render_instruction", "write_examples"]
 
 
 class Example(TypedDict):
@@ -51,86 +53,94 @@ class Example(TypedDict):
     labels: list[str]
     """The closed list of answers, [] for free text."""
     sequences: list[str]
-    """The sequences as they stand in `input`, in order."""
+    """The sequences as they stand in `input` (by residue: without the blanks; template `dnahlm`: in `instruction`), in order."""
     kinds: list[str]
     group: str
     oracle: str | None
     """A simulator's noise-free answer."""
     value: float | None
     """The number behind a regression label."""
+    answers: NotRequired[list[str]]
+    """Rows with several labels: their names in the order of `labels`; `output` is these, joined by ", "."""
+    strand: NotRequired[str]
+    """"either" or "sense" for DNA and RNA, "" where no sequence has another strand."""
+    subsets: NotRequired[list[str]]
+    """Populations that are reported apart: "C1", "C2", "C3" of pairs, kinds of negatives."""
+    source: NotRequired[str]
+    """Where the row comes from, "FILE:ROW"; a question about a structure adds its residues, ":12" or ":12-14"."""
 
 
-def render_instruction(task: Task, labels: Sequence[str]) -> str:
-    """Return the instruction of a task, by its family's template.
+def build_examples(
+    table: TaskTable,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    seed: int = 0,
+    template: str = "default",
+    held_out_paraphrases: bool = False,
+) -> dict[str, list[Example]]:
+    """Return a task's examples by split. A structure task by token needs the tokenizer, whose tokens it asks about.
 
-    >>> promoter = Task(name="core", title="core promoter detection", family="classification", test=["t.csv"])
-    >>> render_instruction(promoter, ["Non-promoter", "promoter"])[:59]
-    'Determine the core promoter detection of following dna sequ'
-    """
-    kinds = [_kind_name(kind, task.family in _CAPITALS) for kind in task.kinds]
-    if task.family == "function":
-        return f"Determine {task.title} of following {kinds[0]} sequence."
-    names = _RESULT + ", ".join(labels)
-    if task.family == "pair":
-        return f"Determine the {task.title} of following {kinds[0]} sequence and {kinds[1]} sequence , {names}"
-    return f"Determine the {task.title} of following {kinds[0]} sequence, {names}" + ("." if task.family == "classification" else "")
-
-
-def render_input(task: Task, sequences: Sequence[str]) -> str:
-    """Return the input of a row: its sequence, or both of a pair under their kinds."""
-    if task.family != "pair":
-        return sequences[0]
-    named = [f"{_kind_name(kind, True)} sequence: {sequence}" for kind, sequence in zip(task.kinds, sequences, strict=True)]
-    return "\n####\n".join(named)
-
-
-def _kind_name(kind: str, capitals: bool) -> str:
-    return kind.upper() if capitals and kind in ("dna", "rna") else kind
-
-
-def build_examples(table: TaskTable, tokenizer: PreTrainedTokenizerFast | None = None, seed: int = 0) -> dict[str, list[Example]]:
-    """Return a task's examples by split. A structure task needs the tokenizer, whose tokens it asks about.
-
-    Raises ConfigError for a structure task without one.
+    With `held_out_paraphrases` dev and test rows are asked in those of the task, where it has any. Paraphrases belong to the template
+    `default`: `paper` and `dnahlm` are the papers' text alone. Raises ConfigError for a task by token without a tokenizer.
     """
     task = table.task
-    if task.family == "structure" and tokenizer is None:
+    if task.family == "structure" and task.form == "token" and tokenizer is None:
         raise ConfigError(f"task '{task.name}' asks about tokens and no tokenizer is given", "a tokenizer folder", "Set --tokenizer")
-    instruction = render_instruction(task, table.labels)
     examples = {}
     for split in SPLITS:
         rows: Iterable[TaskRow] = table.splits[split]
-        if task.family == "structure" and tokenizer is not None:
+        if task.family == "structure":
             rows = _structure_rows(table, split, tokenizer, random.Random(f"{seed}/{task.name}/{split}/structure"))
-        examples[split] = [
-            Example(
-                task=task.name,
-                family=task.family,
-                split=split,
-                instruction=instruction,
-                input=render_input(task, row["sequences"]),
-                output=row["label"],
-                labels=table.labels,
-                sequences=row["sequences"],
-                kinds=task.kinds,
-                group=row["group"],
-                oracle=row["oracle"],
-                value=row["value"],
-            )
-            for row in rows
-        ]
+        ask = _words(task, table.labels, split, template, held_out_paraphrases, random.Random(f"{seed}/{task.name}/{split}/words"))
+        examples[split] = [_example(table, split, row, ask(row), template) for row in rows]
     return examples
 
 
-def _structure_rows(table: TaskTable, split: str, tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> list[TaskRow]:
-    """Return one row a question about a token, from proteins drawn in random order, evenly many from each.
+def _example(table: TaskTable, split: str, row: TaskRow, instruction: str, template: str) -> Example:
+    task = table.task
+    text = render_input(task, row["sequences"], template)
+    return Example(
+        task=task.name,
+        family=task.family,
+        split=split,
+        instruction=instruction,
+        input=show_middle(text) if task.family == "structure" and task.form == "residue" else text,
+        output=row["label"],
+        labels=table.labels,
+        sequences=row["sequences"],
+        kinds=task.kinds,
+        group=row["group"],
+        oracle=row["oracle"],
+        value=row["value"],
+        answers=row.get("answers", []),
+        strand=task.strand,
+        subsets=row.get("subsets", []),
+        source=row.get("source", ""),
+    )
 
-    Balanced splits take each structure up to a third of the cap (without a cap: as often as the rarest), so `left_out` counts the rest.
+
+def _words(task: Task, labels: Sequence[str], split: str, template: str, held_out: bool, rng: random.Random) -> Callable[[TaskRow], str]:
+    """Return what gives the instruction of each row of a split, in the order of the rows."""
+    if template == "dnahlm":
+        return lambda row: render_instruction(task, labels, template, row["sequences"][0])
+    own = render_instruction(task, labels, template)
+    if template != "default":
+        return lambda row: own
+    if split != "train":
+        texts = [render_paraphrase(task, labels, text) for text in task.held_out_paraphrases] if held_out else []
+    else:
+        texts = [own, *(render_paraphrase(task, labels, text) for text in task.paraphrases)]
+    return (lambda row: rng.choice(texts)) if len(texts) > 1 else (lambda row: texts[0] if texts else own)
+
+
+def _structure_rows(table: TaskTable, split: str, tokenizer: PreTrainedTokenizerFast | None, rng: random.Random) -> list[TaskRow]:
+    """Return one row a question about a residue or a token, from proteins drawn in random order, evenly many from each.
+
+    Balanced splits take each structure up to its share of the cap (without a cap: as often as the rarest), so `left_out` counts the rest.
     """
     task, proteins = table.task, table.splits[split]
     limit, balanced = max_rows(task, split), task.balance_test if split == "test" else task.balance
     per_protein = min(task.per_protein, -(-limit // len(proteins))) if limit is not None and proteins else task.per_protein
-    quota = limit // len(STATE_NAMES) if limit is not None and balanced else None
+    quota = limit // len(table.labels) if limit is not None and balanced else None
     taken: Counter[str] = Counter()
     rows: list[TaskRow] = []
     for number in rng.sample(range(len(proteins)), len(proteins)):
@@ -138,20 +148,42 @@ def _structure_rows(table: TaskTable, split: str, tokenizer: PreTrainedTokenizer
         if not wanted or (limit is not None and len(rows) >= limit):
             break
         protein = proteins[number]
-        sequence, states = protein["sequences"][0], protein["label"]
-        for question in structure_examples(sequence, states, token_lengths(tokenizer, sequence), per_protein, rng, wanted):
+        for question in _questions(task, protein, tokenizer, per_protein, rng, wanted):
             if (quota is not None and taken[question.label] >= quota) or (limit is not None and len(rows) >= limit):
                 continue
             taken[question.label] += 1
-            oracle = vote(protein["oracle"][question.start : question.end]) if protein["oracle"] else None
+            oracle = vote(protein["oracle"][question.start : question.end], *_naming(task)) if protein["oracle"] else None
             group = protein["group"] or f"{split}-{number}"  # questions about one protein are not independent rows
-            rows.append(TaskRow(sequences=[question.window], label=question.label, group=group, oracle=oracle, value=None))
+            row = TaskRow(sequences=[question.window], label=question.label, group=group, oracle=oracle, value=None)
+            place = f"{question.start + 1}-{question.end}" if task.form == "token" else str(question.start + 1)
+            row["source"], row["subsets"] = f"{protein.get('source', '')}:{place}", protein.get("subsets", [])
+            rows.append(row)
     if balanced:
         smallest = min(taken[name] for name in table.labels)
         surplus = {name: taken[name] - smallest for name in table.labels}
         table.left_out[f"{split} balance"] = sum(surplus.values())
         rows = [row for row in rows if not _take_one(surplus, row["label"])]
+    if task.form == "token" and split != "train" and tokenizer is not None:
+        ceiling = vote_ceiling(((row["label"], token_lengths(tokenizer, row["sequences"][0])) for row in proteins), *_naming(task))
+        table.vote_ceiling |= {split: ceiling} if ceiling is not None else {}
     return rows
+
+
+def _questions(
+    task: Task, protein: TaskRow, tokenizer: PreTrainedTokenizerFast | None, per_protein: int, rng: random.Random, wanted: list[str]
+) -> list[StructureExample]:
+    """Return the questions about one protein in the task's form."""
+    sequence, states = protein["sequences"][0], protein["label"]
+    names, order = _naming(task)
+    if task.form == "residue" or tokenizer is None:
+        return residue_examples(sequence, states, task.window, per_protein, rng, wanted, names, task.kinds[0])
+    return structure_examples(sequence, states, token_lengths(tokenizer, sequence), per_protein, rng, wanted, names, order)
+
+
+def _naming(task: Task) -> tuple[dict[str, str], Sequence[str]]:
+    """Return the names of a structure task's states and the order that decides ties."""
+    names = task.state_names()
+    return names, task.tie_order or (list(names) if task.labels else STATE_ORDER)
 
 
 def _take_one(counts: dict[str, int], key: str) -> bool:
@@ -222,4 +254,8 @@ def _complete(row: Any, where: str) -> Example:
         group=row.get("group") or "",
         oracle=row.get("oracle"),
         value=row.get("value"),
+        answers=row.get("answers") or [],
+        strand=row.get("strand") or "",
+        subsets=row.get("subsets") or [],
+        source=row.get("source") or "",
     )

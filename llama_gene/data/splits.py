@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_gene.data.tables import read_rows, table_files
 from llama_gene.data.tasks import SPLITS, Task, read_task
 from llama_gene.errors import InputError, MissingFileError
 from llama_gene.sequences.alphabet import first_fault, get_alphabet
@@ -183,7 +184,8 @@ def evaluation_files(paths: Sequence[Path | str], data_dir: Path | None = None, 
         found.add(path)
         if path.suffix in _YAML:
             for task, folder in read_tasks([path], data_dir):
-                found.update(folder / name for name in task.table_names() if with_train or name not in task.train)
+                names = [name for name in task.table_names() if with_train or name not in task.train]
+                found.update(file for name in names for file in table_files(folder / name))
     return sorted(found)
 
 
@@ -226,7 +228,7 @@ def _cells(row: dict[str, Any], columns: Sequence[str], where: str) -> list[str]
 
 def _named_sequences(path: Path) -> dict[str, str]:
     """Return identifier -> sequence of a task's sequences_table; the identifiers are the first column that is not `sequence`."""
-    table = read_table(path, ["sequence"])
+    table = read_rows(path, ["sequence"])
     key = next((column for column in table[0] if column != "sequence"), None)
     if key is None:
         raise InputError(f"{path} has one column", "identifiers beside `sequence`")

@@ -2,18 +2,20 @@
 
 The reference code cut prompt + answer at 512 tokens on the right, so that long rows lost their answer and taught nothing (C16 of the
 faults), and a pair lost its second sequence first. Here each sequence of a row keeps the same share of its letters, the largest share
-that fits (found by interpolation, since tokens are not letters). The beginning of a sequence is kept; in structure questions the end,
-which is what the question is about. Every shortened row says how many letters it lost.
+that fits (found by interpolation, since tokens are not letters). The beginning of a sequence is kept; in structure questions the end, or by
+residue the middle, which is what the question is about. Every shortened row says how many letters it lost.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from llama_gene.data.instructions import Example
 from llama_gene.data.prompts import encode_answer, encode_prompt, render_user
+from llama_gene.data.structure import show_middle
 from llama_gene.errors import InputError
 from llama_gene.tokenization.tokenizer import encode_text
 
@@ -106,7 +108,8 @@ def encode_sequences(
     """
     before = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     bare: Example = {**example, "input": "\n".join(example["sequences"])}
-    return _fit_input(bare, max_length, encode_input or (lambda text: [*before, *encode_text(tokenizer, text), tokenizer.eos_token_id]))
+    encode = encode_input or (lambda text: [*before, *encode_text(tokenizer, text), tokenizer.eos_token_id])
+    return _fit_input(bare, max_length, encode, _asks_about_middle(example))
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: int, template: str, loss: Loss) -> EncodedExample | None:
@@ -124,21 +127,31 @@ def _encode(tokenizer: PreTrainedTokenizerFast, example: Example, max_length: in
 
 def _fit(tokenizer: PreTrainedTokenizerFast, example: Example, room: int, template: str) -> EncodedPrompt | None:
     """Return the prompt in at most `room` tokens, its sequences shortened no more than needed; None if that is not possible."""
-    return _fit_input(example, room, lambda text: encode_prompt(tokenizer, render_user(example["instruction"], text, template), template))
+    instruction = example["instruction"]
+    if example["input"] or not example["sequences"]:
+        is_middle = _asks_about_middle(example)
+        return _fit_input(
+            example, room, lambda text: encode_prompt(tokenizer, render_user(instruction, text, template), template), is_middle
+        )
+    inside: Example = {**example, "input": instruction}  # the template that leaves the input empty holds the sequence in its instruction
+    return _fit_input(inside, room, lambda text: encode_prompt(tokenizer, text, template))
 
 
-def _fit_input(example: Example, room: int, encode_input: Callable[[str], list[int]]) -> EncodedPrompt | None:
-    """Return the ids of the input, shortened no more than needed for `room` tokens; None if that is not possible."""
+def _fit_input(example: Example, room: int, encode_input: Callable[[str], list[int]], is_middle: bool = False) -> EncodedPrompt | None:
+    """Return the ids of the input, shortened no more than needed for `room` tokens; None if that is not possible.
+
+    With `is_middle` the letter in the middle of its one sequence is what stays longest.
+    """
     sequences = example["sequences"] or ([example["input"]] if example["input"] else [])
     num_letters = sum(map(len, sequences))
 
     def encode(num_kept: int) -> list[int]:
-        return encode_input(_shorten_input(example, sequences, num_kept))
+        return encode_input(_shorten_input(example, sequences, num_kept, is_middle))
 
     ids = encode(num_letters)
     if len(ids) <= room:
         return EncodedPrompt(ids, 0)
-    fits, fitting = len(sequences), encode(0)  # one letter of each is the least
+    fits, fitting = len(sequences), encode(len(sequences))  # one letter of each is the least
     too_long, num_too_long = num_letters, len(ids)
     if not sequences or len(fitting) > room:
         return None
@@ -155,19 +168,55 @@ def _fit_input(example: Example, room: int, encode_input: Callable[[str], list[i
     return EncodedPrompt(fitting, num_letters - fits)
 
 
-def _shorten_input(example: Example, sequences: Sequence[str], num_kept: int) -> str:
+def _asks_about_middle(example: Example) -> bool:
+    """Return whether an example asks about one residue: its window stands in the input with blanks around the middle."""
+    return example["family"] == "structure" and bool(example["sequences"]) and example["sequences"][0] not in example["input"]
+
+
+def _shorten_input(example: Example, sequences: Sequence[str], num_kept: int, is_middle: bool) -> str:
     """Return the input with `num_kept` letters left of its sequences, each keeping the same share (rounded, at least one letter)."""
     num_letters = sum(map(len, sequences))
+    text = example["input"]
     if num_kept >= num_letters:
-        return example["input"]
-    text, position = example["input"], 0
-    kept_before, letters_before = 0, 0
+        return text
+    if is_middle:
+        return text.replace(*_around_middle(sequences[0], num_kept, is_shown=sequences[0] not in text))
+    lengths: list[int] = []
+    letters_before = 0
     for sequence in sequences:
-        start = text.index(sequence, position)
         letters_before += len(sequence)
-        length = max(1, num_kept * letters_before // num_letters - kept_before)  # cumulative, so that the parts add up to num_kept
-        kept_before += length
+        lengths.append(max(1, num_kept * letters_before // num_letters - sum(lengths)))  # cumulative, so the parts add up to num_kept
+    end = len(text)
+    for sequence, length in zip(reversed(sequences), reversed(lengths), strict=True):  # from the end: solved examples may stand in front
+        start = text.rindex(sequence, 0, end)
         kept = sequence[-length:] if example["family"] == "structure" else sequence[:length]
         text = text[:start] + kept + text[start + len(sequence) :]
-        position = start + len(kept)
+        end = start
     return text
+
+
+def _around_middle(window: str, num_kept: int, is_shown: bool) -> tuple[str, str]:
+    """Return a window and its `num_kept` letters around the middle one, both with blanks around that where they are shown.
+
+    >>> _around_middle("XXMKQDK", 4, is_shown=True)
+    ('XXM K QDK', 'M K QD')
+    """
+    middle = len(window) // 2
+    first = middle - (num_kept - 1) // 2
+    kept = window[first : first + num_kept]
+    if not is_shown:
+        return window, kept
+    return show_middle(window), f"{kept[: middle - first]} {window[middle]} {kept[middle - first + 1 :]}"
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], template: str = "alpaca") -> dict[str, int]:
+    """Return min, median, p95 and max of the tokens of prompt and answer, uncut; {} without examples."""
+    lengths = sorted(
+        len(encode_prompt(tokenizer, render_user(example["instruction"], example["input"], template), template))
+        + len(encode_answer(tokenizer, example["output"], template))
+        for example in examples
+    )
+    if not lengths:
+        return {}
+    last = len(lengths) - 1
+    return {"min": lengths[0], "median": lengths[last // 2], "p95": lengths[math.ceil(0.95 * last)], "max": lengths[-1]}

@@ -7,12 +7,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from llama_gene.data.few_shot import add_shots
 from llama_gene.data.instructions import Example, build_examples, read_examples, render_instruction, write_examples
+from llama_gene.data.split_audit import train_relatives
+from llama_gene.data.tables import table_files, table_hash
 from llama_gene.data.tasks import SPLITS, Task, TaskTable, load_task, read_task, sequence_key
+from llama_gene.data.templates import check_template
 from llama_gene.errors import ConfigError, InputError, MissingFileError
-from llama_gene.runtime import file_hash, get_logger, whole_dir, write_manifest
+from llama_gene.runtime import get_logger, whole_dir, write_manifest
 from llama_gene.sequences.files import expand_paths
 
 _YAML_SUFFIXES = (".yaml", ".yml")
@@ -29,9 +33,22 @@ class Config:
     data_dir: Path | None = None
     """Folder that the paths in the YAML files are relative to; by default the folder of each YAML file."""
     tokenizer: Path | None = None
-    """Tokenizer folder; needed when a structure task is among the tasks, because its questions are about tokens."""
+    """Tokenizer folder; needed for structure tasks by token, whose questions are about its tokens. With one, the manifest says how many
+    tokens the rows have."""
     seed: int = 0
-    """Seed of splits, caps and drawn tokens."""
+    """Seed of splits, caps, drawn residues and tokens, words and shots."""
+    template: str = "default"
+    """Words of the instructions: default, paper (the papers' own rows to the letter) or dnahlm (a choice of two, the sequence inside the
+    instruction). The prompt around an instruction is chosen in `sft` and `evaluate`."""
+    held_out_paraphrases: bool = False
+    """Ask dev and test rows in the paraphrases that the tasks hold out, to measure whether a model knows the task or the words."""
+    shots: int = 0
+    """So many solved train rows in front of each dev and test question, evenly many of each label."""
+    shots_max_tokens: int | None = None
+    """At most so many tokens of question, shots and answer; shots beyond are left out and counted. Needs the tokenizer."""
+    audit: Literal["none", "exact", "similar"] = "exact"
+    """Count the test rows that share exact runs with a train row of their task (seconds), or also those with a relative by alignment
+    (minutes)."""
     max_train: int | None = None
     """At most this many training rows a task, whatever the task's YAML says."""
     max_dev: int | None = None
@@ -55,17 +72,20 @@ def run(config: Config) -> Path:
     output_dir = _require(config.output_dir, "output_dir")
     if not config.tasks:
         raise ConfigError("no tasks are given", "YAML files of tasks", "Set --tasks")
+    check_template(config.template)
     tasks = _read_tasks(config)
+    _check_words(config, [task for task, _ in tasks])
     tokenizer = _load_tokenizer(config, [task for task, _ in tasks])
     logger = get_logger(__name__)
     by_split: dict[str, list[Example]] = {split: [] for split in SPLITS}
     entries: dict[str, Any] = {}
     for task, data_dir in tasks:
         table = load_task(task, data_dir, config.seed)
-        examples = build_examples(table, tokenizer, config.seed)
+        examples = build_examples(table, tokenizer, config.seed, config.template, config.held_out_paraphrases)
         if not examples["test"]:
             raise InputError(f"task '{task.name}' has no test example left", "at least one", "Raise max_test or give more rows")
-        entries[task.name] = _describe(table, examples, data_dir)
+        shots = add_shots(examples, config.shots, config.seed, tokenizer, config.shots_max_tokens) if config.shots else None
+        entries[task.name] = _describe(table, examples, data_dir, config, tokenizer) | ({"shots": shots} if shots is not None else {})
         for split in SPLITS:
             by_split[split] += examples[split]
         counts = ", ".join(f"{split} {len(examples[split])}" for split in SPLITS)
@@ -82,7 +102,8 @@ def run(config: Config) -> Path:
             tasks=entries,
             num_english=len(english),
             num_rows={split: len(by_split[split]) for split in SPLITS},
-            vocabulary=None if tokenizer is None else vocabulary_fingerprint(tokenizer),  # whose tokens the structure questions are about
+            template=config.template,
+            vocabulary=vocabulary_fingerprint(tokenizer) if _by_token(tasks) else None,  # whose tokens are asked about
         )  # fmt: skip
     logger.info("wrote %s", output_dir)
     return output_dir
@@ -92,7 +113,10 @@ def input_files(config: Config) -> list[Path]:
     """Return every file that a run reads: YAML files, tables, English instructions. Raises MissingFileError for a missing one."""
     files = [path for path in expand_paths(config.tasks) if path.suffix in _YAML_SUFFIXES]
     for task, data_dir in _read_tasks(config):
-        files += expand_paths([data_dir / name for name in task.table_names()])
+        for name in task.table_names():
+            if not (data_dir / name).exists():
+                raise MissingFileError(data_dir / name, f"a table of task '{task.name}'", "Check the path and data_dir")
+            files += table_files(data_dir / name)
     return files + (expand_paths(config.english_inputs) if config.english_inputs else [])
 
 
@@ -120,13 +144,31 @@ def _read_tasks(config: Config) -> list[tuple[Task, Path]]:
     return list(found.values())
 
 
+def _check_words(config: Config, tasks: list[Task]) -> None:
+    """Raise ConfigError for settings of words and shots that could not do anything."""
+    if config.held_out_paraphrases and config.template != "default":
+        raise ConfigError(f"held_out_paraphrases with template {config.template}", "template default", "Leave one of them out")
+    if config.held_out_paraphrases and not any(task.held_out_paraphrases for task in tasks):
+        names = ", ".join(task.name for task in tasks)
+        raise ConfigError(f"no held-out paraphrases in {names}", "held_out_paraphrases in a task's YAML", "Leave held_out_paraphrases out")
+    if config.shots < 0:
+        raise ConfigError(f"shots {config.shots}", "0 or more", "Set --shots 0")
+    if config.shots_max_tokens is not None and (config.tokenizer is None or not config.shots):
+        raise ConfigError("shots_max_tokens without shots or without a tokenizer", "both", "Set --shots and --tokenizer")
+
+
+def _by_token(tasks: Iterable[tuple[Task, Path]]) -> list[str]:
+    """Return the names of the tasks that ask about tokens."""
+    return [task.name for task, _ in tasks if task.family == "structure" and task.form == "token"]
+
+
 def _load_tokenizer(config: Config, tasks: Iterable[Task]) -> Any:
-    """Return the tokenizer if a task asks about tokens; None if none does."""
-    structure = [task.name for task in tasks if task.family == "structure"]
-    if not structure:
-        return None
+    """Return the tokenizer, None where none is given and no task asks about tokens."""
+    by_token = _by_token([(task, Path()) for task in tasks])
     if config.tokenizer is None:
-        raise ConfigError(f"task '{structure[0]}' asks about tokens and no tokenizer is given", "a tokenizer folder", "Set --tokenizer")
+        if by_token:
+            raise ConfigError(f"task '{by_token[0]}' asks about tokens and no tokenizer is given", "a tokenizer folder", "Set --tokenizer")
+        return None
     from llama_gene.tokenization.tokenizer import load_tokenizer  # transformers takes seconds to import
 
     return load_tokenizer(config.tokenizer)
@@ -142,29 +184,57 @@ def _read_english(config: Config) -> list[Example]:
     return rows
 
 
-def _describe(table: TaskTable, examples: dict[str, list[Example]], data_dir: Path) -> dict[str, Any]:
+def _describe(table: TaskTable, examples: dict[str, list[Example]], data_dir: Path, config: Config, tokenizer: Any) -> dict[str, Any]:
     """Return a task's entry in the manifest."""
     task = table.task
     test = Counter(example["output"] for example in examples["test"])
     answered = [example for example in examples["test"] if example["oracle"] is not None]
-    return {
+    held_out = config.held_out_paraphrases and bool(task.held_out_paraphrases)
+    entry: dict[str, Any] = {
         "family": task.family,
         "title": task.title,
         "kinds": task.kinds,
-        "instruction": render_instruction(task, table.labels),
+        "strand": task.strand,
+        "instruction": render_instruction(task, table.labels, config.template),
+        "paraphrases": {"train": len(task.paraphrases) if config.template == "default" else 0, "held_out": held_out},
         "labels": table.labels,
+        "multi_label": task.multi_label,
         "num_rows": {split: len(examples[split]) for split in SPLITS},
-        "class_balance": {split: dict(Counter(example["output"] for example in examples[split]).most_common(50)) for split in SPLITS},
+        "class_balance": {split: _balance(examples[split]) for split in SPLITS},
+        "subsets": {split: dict(_count_subsets(examples[split])) for split in ("dev", "test")},
         "majority": max(test.values()) / len(examples["test"]),
         "ceiling": sum(example["oracle"] == example["output"] for example in answered) / len(answered) if answered else None,
         "published": task.published,
+        "positive": task.positive or None,
+        "prior": task.prior,
         "simulated": task.simulated,
         "rejected": table.rejected,
+        "dropped_labels": table.dropped_labels,
         "duplicates_removed": table.duplicates_removed,
         "left_out": table.left_out,
+        "reverse_complements_added": table.num_augmented,
         "bins": table.bins,
-        "files": {name: file_hash(data_dir / name) for name in task.table_names()},
+        "files": {name: table_hash(data_dir / name) for name in task.table_names()},
     }
+    if task.family == "structure":
+        entry |= {"unit": task.form, "vote_ceiling": table.vote_ceiling or None}
+    if tokenizer is not None:
+        from llama_gene.data.supervised import count_tokens
+
+        entry["tokens"] = {split: count_tokens(tokenizer, examples[split]) for split in SPLITS}
+    if config.audit != "none":
+        entry["test_rows_with_train_relatives"] = train_relatives(table, is_aligned=config.audit == "similar")
+    return entry
+
+
+def _balance(examples: Iterable[Example]) -> dict[str, int]:
+    """Return the commonest answers and how many rows have each; rows with several labels count for each of theirs."""
+    return dict(Counter(name for example in examples for name in example.get("answers") or [example["output"]]).most_common(50))
+
+
+def _count_subsets(examples: Iterable[Example]) -> Counter[str]:
+    """Return how many rows each subset has."""
+    return Counter(sorted(name for example in examples for name in example.get("subsets") or []))
 
 
 def _shared_with_tests(by_split: dict[str, list[Example]]) -> dict[str, int]:

@@ -472,8 +472,10 @@ def _yaml(task: _SimulatedTask) -> str:
     lines += [f"{split}: {task.name}/{split}.csv" for split in ("train", "dev", "test")]
     if task.family == "regression":
         lines += ["balance_test: true"]
-    if task.family == "structure":  # test classes as even as those of the other tasks
-        lines += ["balance: true", "balance_test: true", "max_dev: 99", "max_test: 300"]
+    if task.kinds == ("dna",):
+        lines += ["strand: sense"]
+    if task.family == "structure":  # the papers' form; test classes as even as those of the other tasks
+        lines += ["form: token", "balance: true", "balance_test: true", "max_dev: 99", "max_test: 300"]
     if task.name in _ROWS_TO_LEARN_IT:
         lines += [f"max_train: {_ROWS_TO_LEARN_IT[task.name]}"]
     lines += ["group_column: group", "oracle_column: oracle", *([f"bins: {task.bins}"] if task.bins else []), "simulated: true"]
