@@ -165,7 +165,7 @@ def write_instructions(folder: Path, seed: int, tokenizer_dir: Path, num: int) -
             text = "".join(rng.choices("ACG", k=40))
             lines.append(f"{text[:15] + 'TATAAA' + text[21:] if number % 2 else text},{number % 2}")
         (tables / f"{split}.csv").write_text("\n".join(lines) + "\n")
-    task = {"name": "tata", "title": "TATA box detection", "family": "classification", "labels": LABELS}
+    task = {"name": "tata", "title": "TATA box detection", "family": "classification", "strand": "sense", "labels": LABELS}
     (tables / "tata.yaml").write_text(yaml.safe_dump({**task, **{split: f"{split}.csv" for split in ("train", "dev", "test")}}))
     written = instruct.run(instruct.Config(tasks=[tables / "tata.yaml"], output_dir=folder / f"instructions{seed}"))
     path = written / "train.jsonl"

@@ -48,7 +48,13 @@ def write_task(folder: Path, num_train: int = 160, length: int = 24, **changes: 
     for split, num_rows in (("train", num_train), ("dev", 40), ("test", 60)):
         rows = [(gene(rng, LABELS[i % 2], length), i % 2) for i in range(num_rows)]
         (folder / f"{split}.csv").write_text("sequence,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    task = {"name": "strength", "title": "promoter strength", "family": "classification", "labels": {"0": "weak", "1": "strong"}}
+    task = {
+        "name": "strength",
+        "title": "promoter strength",
+        "family": "classification",
+        "strand": "sense",
+        "labels": {"0": "weak", "1": "strong"},
+    }
     task |= {split: f"{split}.csv" for split in ("train", "dev", "test")}
     path = folder / "task.yaml"
     path.write_text(yaml.safe_dump({**task, **changes}))

@@ -5,7 +5,8 @@ that is no finite number, several different labels where one is asked for, or st
 YAML does not list is an error with file and line: more likely the list is wrong than the row.
 
 EC numbers are cut to `ec_level` parts ("2.7.1.17" at level 2 is "2.7"); a number that is not known so far ("3.4.-.-" at level 3) is left
-out and counted, and a row that keeps none is rejected."""
+out and counted, and a row that keeps none is rejected.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ Tasks without a committed row keep the template line. A pair's input has the bla
 
 All texts are the papers' to the letter, odd spaces and all (`dna` in small letters except in pairs, regression and `dnahlm`, as there),
 so that the authors' published test rows are asked in the same words. The *prompt* around an instruction (Alpaca's) is another thing:
-`prompts`."""
+`prompts`.
+"""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class Config:
     shots_max_tokens: int | None = None
     """At most so many tokens of question, shots and answer; shots beyond are left out and counted. Needs the tokenizer."""
     audit: Literal["none", "exact", "similar"] = "exact"
-    """Count the test rows that share exact runs with a train row of their task (seconds), or also those with a relative by alignment
-    (minutes)."""
+    """Count the test rows that share exact runs with a train row of their task, or also those with a relative by alignment (up to ten
+    seconds a task for 4,000 train rows)."""
     max_train: int | None = None
     """At most this many training rows a task, whatever the task's YAML says."""
     max_dev: int | None = None
