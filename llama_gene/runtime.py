@@ -236,7 +236,7 @@ def whole_dir(path: Path) -> Iterator[Path]:
     """
     check_output(path)
     target = path.resolve()  # a link, or ".", has no neighbour to rename from
-    new_parents = [parent for parent in target.parents if not parent.exists()]
+    new_parents = _missing_parents(target)
     with _one_line_for_disk(path):
         with _one_line_for_path(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -254,9 +254,19 @@ def whole_dir(path: Path) -> Iterator[Path]:
                 os.replace(earlier, target)
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(earlier, ignore_errors=True)
-            for parent in new_parents:
-                if parent.is_dir() and not any(parent.iterdir()):
-                    parent.rmdir()
+            _remove_empty(new_parents)
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    """Return the folders above a path that do not exist, the innermost first."""
+    return [parent for parent in path.parents if not parent.exists()]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of some folders that hold nothing."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def make_dir(path: Path, said: Path) -> None:
@@ -272,6 +282,7 @@ def sole_writer(path: Path) -> Iterator[None]:
     Raises InputError when another run holds it. Where a file system knows no locks nothing is held.
     """
     lock = path.resolve().with_name(f".{path.resolve().name}.lock")
+    new_parents = _missing_parents(lock)
     make_dir(lock.parent, path)
     with _one_line_for_disk(path), _one_line_for_path(path):
         handle = lock.open("w")
@@ -282,6 +293,7 @@ def sole_writer(path: Path) -> Iterator[None]:
         finally:
             if held:
                 lock.unlink(missing_ok=True)
+            _remove_empty(new_parents)
 
 
 def _lock(handle: IO[str], path: Path) -> bool:

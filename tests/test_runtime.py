@@ -295,7 +295,7 @@ def test_two_runs_do_not_write_one_output_and_a_killed_one_holds_nothing(tmp_pat
     assert other.stdout is not None and other.stdout.readline() == "held\n"
     with pytest.raises(InputError, match="another run is writing .*out"), runtime.sole_writer(tmp_path / "out"):
         pass
-    with runtime.sole_writer(tmp_path / "another"):
+    with runtime.sole_writer(tmp_path / "new" / "another"):
         pass
     other.kill()
     other.wait()
