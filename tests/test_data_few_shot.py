@@ -67,7 +67,7 @@ def test_shots_are_left_out_until_the_question_fits_and_are_counted() -> None:
     bare = len(encode_prompt(tokenizer, render_user(WORDS, built["test"][-1]["input"])))
     limit = bare + 60
     counts = add_shots(built, 8, 0, tokenizer, limit)
-    assert sum(counts["test"].values()) == 10 and max(counts["test"]) < 8
+    assert sum(counts["test"].values()) == 10 and 0 < max(counts["test"]) < 8
     longest = max(len(encode_answer(tokenizer, label)) for label in ("no", "yes"))
     for row in built["test"]:
         assert len(encode_prompt(tokenizer, render_user(row["instruction"], row["input"]))) + longest <= limit
@@ -99,3 +99,18 @@ def test_the_question_itself_is_shortened_and_never_a_shot() -> None:
     assert prompt is not None and prompt.num_shortened > 0 and len(prompt.input_ids) <= 330
     text = decode(tiktoken_like(), prompt.input_ids)
     assert row["instruction"] in text and "ACGT" in text.split("### Input:\n")[-1]
+
+
+def test_of_a_choice_of_two_the_last_sequence_is_shortened_though_a_shot_holds_it_too() -> None:
+    def asked(split: str, sequence: str) -> Example:
+        return example(split, sequence, "yes", input="", instruction=f"Is {sequence} it? answer with no or yes")
+
+    sequence = "ACGT" * 60
+    built = {"train": [asked("train", f"T{sequence}T")], "dev": [], "test": [asked("test", sequence)]}
+    add_shots(built, 1)
+    (row,) = built["test"]
+    whole = encode_for_evaluation(tiktoken_like(), row, 2000)
+    assert whole is not None
+    prompt = encode_for_evaluation(tiktoken_like(), row, len(whole.input_ids), shorten=True)
+    text = decode(tiktoken_like(), prompt.input_ids) if prompt is not None else ""
+    assert f"Is T{sequence}T it?" in text and f"Is {sequence} it?" not in text and prompt is not None and prompt.num_shortened > 0

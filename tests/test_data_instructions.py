@@ -12,7 +12,7 @@ import pytest
 
 from llama_gene.data.instructions import build_examples, read_examples, render_input, render_instruction, write_examples
 from llama_gene.data.prompts import encode_answer
-from llama_gene.data.structure import vote
+from llama_gene.data.structure import token_lengths, vote
 from llama_gene.data.tasks import Task, TaskRow, TaskTable
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.tokenization.tokenizer import decode
@@ -145,6 +145,17 @@ def test_a_structure_answer_is_the_state_of_the_last_residues() -> None:
         sequence = next(sequence for sequence in known if example["input"] in sequence)
         end = sequence.index(example["input"]) + len(example["input"])
         assert example["output"] in {vote(known[sequence][end - length : end]) for length in range(1, 8)}
+
+
+@pytest.mark.parametrize(("tie_order", "answer"), [([], "exon"), (["I", "E"], "intron")])
+def test_ties_of_other_states_go_in_the_order_of_the_yaml(tie_order: list[str], answer: str) -> None:
+    task = structure_task(labels={"E": "exon", "I": "intron"}, tie_order=tie_order)
+    lengths = token_lengths(tiktoken_like(), "MKQDKGLFDLVT")
+    states = "".join("IEIE"[:length] if length % 2 == 0 else "E" * length for length in lengths)
+    built = build_examples(table(task, ["exon", "intron"], test=[row("MKQDKGLFDLVT", label=states)]), tiktoken_like())["test"]
+    assert len(built) == len(lengths) > 1
+    assert [example["output"] for example in built] == [answer if length % 2 == 0 else "exon" for length in lengths]
+    assert any(length % 2 == 0 for length in lengths)
 
 
 def test_balanced_structure_questions_have_equally_many_of_each() -> None:

@@ -487,6 +487,7 @@ def test_a_threshold_makes_two_classes_whatever_train_holds(tmp_path: Path) -> N
     table = load_task(make(family="regression", train=["train.csv"], dev=["dev.csv"], threshold=0.5), tmp_path)
     assert [row["label"] for row in table.splits["test"]] == ["high", "low"]  # the paper: greater than or equal to 0.5 is high
     assert (table.bins["edges"], table.bins["low_high"]["edge"]) == ([0.5], 0.5)
+    assert table.bins["low_high"]["shares"]["test"] == {"low": 0.5, "high": 0.5}
     with pytest.raises(InputError, match="do not make 2 bins.*Set another threshold"):
         load_task(make(family="regression", train=["train.csv"], dev=["dev.csv"], threshold=9.0), tmp_path)
 

@@ -16,6 +16,7 @@ from llama_gene.data.tasks import SPLITS, Task, TaskRow, TaskTable, load_task, r
 from llama_gene.data.templates import TEMPLATES, check_template, render_instruction
 from llama_gene.errors import ConfigError
 from llama_gene.inference.metrics import semantic_match
+from llama_gene.sequences.alphabet import reverse_complement, translate
 from llama_gene.tokenization.tokenizer import decode
 from tests.fixtures.tiny_tokenizers import sentencepiece_like, tiktoken_like
 
@@ -238,6 +239,28 @@ def test_splice_sites_stand_in_the_middle_by_their_motifs() -> None:
 
     assert share("Acceptor Sites", 198, "AG") > 0.99 and share("Donor Sites", 200, "GT") > 0.98
     assert share("Non-Splice Sites", 198, "AG") < 0.45 and share("Non-Splice Sites", 200, "GT") < 0.35
+
+
+@real_data
+@needs_data
+def test_where_a_dna_has_proteins_of_both_labels_those_that_conform_are_nearer_its_translation() -> None:
+    task = read_task(next(path for path in YAMLS if path.stem == "dna_protein_pair"))
+    task.max_train = None
+    proteins: dict[str, dict[str, list[str]]] = {}
+    for pair in load_task(task, data()).splits["train"]:
+        proteins.setdefault(pair["sequences"][0], {}).setdefault(pair["label"], []).append(pair["sequences"][1])
+
+    def shared(dna: str, protein: str) -> int:
+        frames = [translate(strand[start:]) for strand in (dna, reverse_complement(dna)) for start in range(3)]
+        known = {frame[place : place + 3] for frame in frames for place in range(len(frame) - 2)}
+        return sum(protein[place : place + 3] in known for place in range(len(protein) - 2))
+
+    def mean(dna: str, own: list[str]) -> float:
+        return sum(shared(dna, protein) for protein in own) / len(own)
+
+    both = [(mean(dna, own["Conform"]), mean(dna, own["Not Conform"])) for dna, own in proteins.items() if len(own) == 2]
+    nearer, farther = sum(one > other for one, other in both), sum(one < other for one, other in both)
+    assert len(both) > 1000 and nearer > 3 * farther
 
 
 @real_data
