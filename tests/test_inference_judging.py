@@ -134,7 +134,7 @@ def test_regression_is_ranked_by_the_expected_value_over_the_bins_medians() -> N
 
 
 def test_facts_come_from_the_manifest_of_instruct() -> None:
-    bins = {"names": ["low", "high"], "edges": [2.0], "medians": {"high": 3.0, "low": 1.0}}
+    bins = {"names": ["low", "high"], "edges": [2.0], "medians": [1.0, 3.0]}
     assert TaskFacts.of({"bins": bins, "prior": 0.1}) == TaskFacts(medians=[1.0, 3.0], edges=[2.0], prior=0.1)
     assert TaskFacts.of({"bins": {}, "published": ""}) == TaskFacts()
 

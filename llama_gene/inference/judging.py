@@ -61,8 +61,7 @@ class TaskFacts:
     def of(cls, facts: Mapping[str, Any]) -> TaskFacts:
         """Return them from a task's entry in the manifest."""
         bins = facts.get("bins") or {}
-        medians = [bins["medians"][name] for name in bins["names"]] if bins else None
-        return cls(medians, bins.get("edges"), facts.get("positive"), facts.get("prior"), facts.get("unit") == "residue")
+        return cls(bins.get("medians"), bins.get("edges"), facts.get("positive"), facts.get("prior"), facts.get("unit") == "residue")
 
 
 @dataclass(frozen=True)
