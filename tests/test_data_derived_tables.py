@@ -20,7 +20,8 @@ def write_task(folder: Path, extra: str = "derive_options: {residues: 10}\n") ->
     for split in ("train", "test"):
         (folder / f"{split}.csv").write_text(GENES if split == "train" else GENES.replace("GCT", "GTT").replace("A" * 20, "V" * 20))
     (folder / "task.yaml").write_text(
-        "name: code\ntitle: protein translation\nfamily: function\ncolumns: dna\nlabel_column: protein\noracle_column: oracle\n"
+        "name: code\ntitle: protein translation\nfamily: function\nstrand: sense\ncolumns: dna\nlabel_column: protein\n"
+        "oracle_column: oracle\n"
         f"group_column: gene\nderive: cds_translation\ntrain: train.csv\ntest: test.csv\n{extra}"
     )
     return folder / "task.yaml"
