@@ -24,7 +24,7 @@ from tests.tiny_models import PIECES, save_adapter, save_model, tiny_llama, tiny
 
 TASK = "name: core\ntitle: core promoter detection\nfamily: classification\nstrand: sense\nlabels: {0: Non-promoter, 1: promoter}\n"
 # `run` and `demo` are not among them: they write folders of their own into the folder that they are given, and replace none.
-STAGES_WITH_OUTPUT = ("corpus", "vocab", "pack", "pretrain", "instruct", "sft", "classify", "evaluate", "export")
+STAGES_WITH_OUTPUT = ("corpus", "vocab", "pack", "pretrain", "instruct", "sft", "classify", "evaluate", "embed", "score", "export")
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,8 @@ def run(config: Config) -> dict[str, Any]:
     endpoint = _endpoint(config)
     english = _measure_english(config)
     examples = _read_instructions(config)
+    if config.both_strands and not any(splits[config.split][0].get("strand") == "either" for splits in examples.values()):
+        raise ConfigError("both_strands: no task has strand either", "tasks whose answer no strand changes", "Leave --both_strands out")
     documents = _read_documents(config)
 
     from llama_gene.models.adapters import load_model
