@@ -168,7 +168,7 @@ def test_a_fasta_and_a_csv_reach_a_scored_table_with_at_most_ten_lines_of_yaml(t
     given = ["--data_dir", "my_folder", "--base", "base", "--num_questions", "0"]
     assert cli.main(["run", "--config", str(place / "run.yaml"), *given]) == 0
     table = (tmp_path / "runs/own_data/7_results/results.md").read_text()
-    assert re.search(r"\| my_task \| classification \| accuracy \| \d+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \[[\d.]+, [\d.]+\] \|", table)
+    assert re.search(r"\| my_task \| classification \| accuracy \| \d+ \|( [\d.-]+ \|)+ [\d.]+ \[[\d.]+, [\d.]+\] \|", table)
     assert "| dna | base |" in table
     assert (tmp_path / "runs/own_data/8_model/model.safetensors").is_file()
 

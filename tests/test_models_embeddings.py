@@ -267,6 +267,6 @@ def test_a_tokenizer_that_does_not_extend_the_base_is_refused() -> None:
 def test_an_unknown_start_is_refused_before_the_model_is_touched() -> None:
     base, full = spliced("sentencepiece").base.tokenizer(), spliced("sentencepiece").full.tokenizer()
     model = tiny_llama(len(base))
-    with pytest.raises(ConfigError, match="embedding_init is 'zeros'; expected one of pieces, mean, normal"):
+    with pytest.raises(ConfigError, match="embedding_init is 'zeros'; expected one of pieces, quiet, mean, normal"):
         grow_embeddings(model, full, base, "zeros")  # type: ignore[arg-type]
     assert model.get_input_embeddings().weight.shape[0] == len(base)

@@ -61,7 +61,7 @@ def value_task(folder: Path, num_train: int = 120) -> Path:
         return sequence, f"{1000 + 10 * sum(map(sequence.count, 'GC'))}"
 
     rows = {split: [gene(i) for i in range(num)] for split, num in (("train", num_train), ("dev", 40), ("test", 60))}
-    return write_table(folder, "strength", rows, family="regression", bins=2)
+    return write_table(folder, "strength", rows, family="regression", strand="sense", bins=2)
 
 
 def class_task(folder: Path, num_train: int = 96) -> Path:

@@ -235,14 +235,12 @@ def test_a_users_folder_is_refused_before_the_work(route: Route, tmp_path: Path,
         run(Config(rows=route.rows, base=str(route.base), train=tiny_training(1), output_dir=tmp_path))
 
 
-@pytest.mark.parametrize("change", ["learning_rate", "rows", "base", "processes", "deepspeed"])
+@pytest.mark.parametrize("change", ["learning_rate", "rows", "base", "processes"])
 def test_a_checkpoint_of_another_run_is_not_gone_on_from(
     route: Route, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     rows, base = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (route.rows, route.base))
     config = Config(rows=rows, base=str(base), lora=LoraSettings(rank=2), train=tiny_training(4), output_dir=tmp_path / "out")
-    if change == "deepspeed":
-        config.train.deepspeed = Path(shutil.copy(ROOT / "ds_configs" / "zero2.json", tmp_path))
 
     def stop(*args: Any) -> None:
         raise InterruptedError
@@ -264,16 +262,30 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(
         with torch.no_grad():
             model.lm_head.weight.add_(0.1)
         model.save_pretrained(base)
-    elif change == "deepspeed":  # the same name, another bucket: sums are rounded in another order
-        values = runtime.read_json(tmp_path / "zero2.json")
-        values["zero_optimization"]["reduce_bucket_size"] = 1000
-        runtime.write_json(tmp_path / "zero2.json", values)
     else:
         monkeypatch.setattr(runtime, "world_size", lambda: 2)
     another = "of 4 rows a step .*, this launch takes 8" if change == "processes" else "of another config or of other rows"
     with pytest.raises(ConfigError, match=f"holds checkpoints {another}"):
         run(config)
     config.train.logging_steps, config.train.save_steps = 2, 3  # what changes no weight
+
+
+def test_a_changed_deepspeed_json_is_another_run(route: Route, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = []
+
+    def stop(*args: Any) -> None:
+        keys.append(args[6])
+        raise InterruptedError
+
+    monkeypatch.setattr(trainer, "train", stop)
+    values = runtime.read_json(ROOT / "ds_configs" / "zero2.json")
+    for size in (200_000_000, 200_000_000, 1000):  # another bucket: sums are rounded in another order
+        values["zero_optimization"]["reduce_bucket_size"] = size
+        runtime.write_json(tmp_path / "zero2.json", values)
+        train = tiny_training(4, deepspeed=tmp_path / "zero2.json")
+        with pytest.raises(InterruptedError):
+            run(Config(rows=route.rows, base=str(route.base), lora=LoraSettings(rank=2), train=train, output_dir=tmp_path / "out"))
+    assert keys[0] == keys[1] != keys[2]
 
 
 # --- a look before the run, and all weights of a base ------------------------------------------------------------------------------
