@@ -21,7 +21,7 @@ from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME
 from llama_gene.recipes.evaluate_tasks import task_baselines, truth_of
-from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_file, plan, resolve_base
+from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_trained, plan, resolve_base
 from llama_gene.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -149,11 +149,7 @@ def run(config: Config) -> Path:
     facts |= {"steps": outcome.steps, "chosen_step": outcome.chosen_step, "processes": runtime.world_size()}
     facts |= {"trainable_parameters": trainable, "parameters": total, "tokens": outcome.tokens}
     with runtime.whole_dir(config.output_dir) as folder:
-        for path in saved.iterdir():
-            if path.name not in ("training_args.bin", "README.md"):  # PEFT's own model card says nothing that our manifest does not
-                link_file(path, folder / path.name)
-        if (work_dir / "runs").is_dir():  # TensorBoard's events
-            shutil.copytree(work_dir / "runs", folder / "runs")
+        link_trained(saved, folder)
         _write_training(folder, tokenizer, outcome)
         runtime.write_manifest(folder, "classify", config, **facts)  # the model is read back from here
         result, lines = _test(folder, examples, encoded["test"], labels, table.bins, config)

@@ -23,7 +23,7 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME
 from llama_gene.recipes.evaluate_tasks import task_baselines, truth_of
-from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_file, plan, resolve_base
+from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_trained, plan, resolve_base
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,11 +112,7 @@ def run_head(config: Config) -> Path:
     del model
     gc.collect()  # the training model's memory, before the kept one is read
     with runtime.whole_dir(config.output_dir) as folder:
-        for path in saved.iterdir():
-            if path.name not in ("training_args.bin", "README.md"):
-                link_file(path, folder / path.name)
-        if (work_dir / "runs").is_dir():
-            shutil.copytree(work_dir / "runs", folder / "runs")
+        link_trained(saved, folder)
         reader.write(folder)
         runtime.write_json(folder / HISTORY_NAME, outcome.history)
         facts |= {"steps": outcome.steps, "chosen_step": outcome.chosen_step, "tokens": outcome.tokens}

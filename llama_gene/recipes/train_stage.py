@@ -93,12 +93,7 @@ def _write(
     """Write what a training stage leaves."""
     from llama_gene.web.figures import plot_loss
 
-    for path in saved.iterdir():
-        # PEFT's own model card says nothing that our manifest does not.
-        if path.name not in ("training_args.bin", "README.md"):
-            link_file(path, folder / path.name)  # what was trained stays in the working folder until all is written
-    if (saved.parent / "runs").is_dir():  # TensorBoard's events
-        shutil.copytree(saved.parent / "runs", folder / "runs")
+    link_trained(saved, folder)
     copy_tokenizer(tokenizer, tokenizer_folder, folder, facts.get("template", "alpaca"))
     runtime.write_json(folder / HISTORY_NAME, result.history)
     plot_loss(result.history, folder / "loss.png", result.looks)
@@ -117,6 +112,15 @@ def _write(
         final_loss=result.history[-1]["loss"] if result.history else None,
         held_out=result.looks,
     )
+
+
+def link_trained(saved: Path, folder: Path) -> None:
+    """Put what was trained, and TensorBoard's events, into an output; both stay in the working folder until all is written."""
+    for path in saved.iterdir():
+        if path.name not in ("training_args.bin", "README.md"):  # PEFT's own model card says nothing that our manifest does not
+            link_file(path, folder / path.name)
+    if (saved.parent / "runs").is_dir():
+        shutil.copytree(saved.parent / "runs", folder / "runs")
 
 
 def link_file(path: Path, place: Path) -> None:
