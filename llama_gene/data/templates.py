@@ -90,7 +90,11 @@ def render_instruction(task: Task, labels: Sequence[str], template: str = "defau
 
 
 def render_paraphrase(task: Task, labels: Sequence[str], text: str) -> str:
-    """Return a paraphrase with its placeholders filled in."""
+    """Return a paraphrase with its placeholders filled in. Raises ConfigError for {labels} where the answers are no closed list."""
+    if "{labels}" in text and not labels:
+        raise ConfigError(
+            f"task '{task.name}': paraphrase '{text}' has {{labels}} and the answers are free text", "words without {labels}", "Mend it"
+        )
     kinds = _kind_names(task)
     values = {"title": task.title, "labels": ", ".join(labels), "kind": kinds[0], "kind1": kinds[0], "kind2": kinds[-1]}
     return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
