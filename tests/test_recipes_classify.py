@@ -90,7 +90,18 @@ def test_a_task_that_can_be_learned_is_learned(trained: Path) -> None:
 
 def test_the_folder_is_complete_and_nothing_else_is_left(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names >= {"config.json", "model.safetensors", "tokenizer.json", "results.json", "results.md", "predictions.jsonl", "loss.png"}
+    assert names >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "results.json",
+        "results.md",
+        "results.html",
+        "predictions.jsonl",
+    }
+    assert (trained / "loss.png").is_file() and (trained / "predictions.jsonl").is_file()
+    page = (trained / "results.html").read_text()
+    assert "head sequence, split test" in page and "k-mer logistic regression" in page and "Calibration" in page
     assert not list(trained.parent.glob("*.work")) and not list(trained.parent.glob(".*part"))
     manifest = read_manifest(trained, "classify")
     assert manifest["labels"] == LABELS and manifest["rows"]["train"] == {"rows": 160, "shortened": 0, "rejected": 0}
