@@ -173,6 +173,8 @@ def test_gaps_would_shift_the_positions_of_a_list(w: Path, tmp_path: Path) -> No
         ("--vcf {w}/symbolic.vcf --reference {w}/genome.fa", r"no variant can be scored \(symbolic allele: 1, overlapping deletion: 1\)"),
         ("--vcf {w}/genome.fa --reference {w}/genome.fa", "genome.fa, line 1: .* without a header"),
         ("--vcf - --reference {w}/genome.fa", "vcf or mutations is standard input"),
+        ("--inputs {w}/genes.fa --max_length 0", "max_length is 0; expected at least 1 token"),
+        ("--inputs {w}/genes.fa --batch_tokens 0", "batch_tokens is 0; expected at least 1 token"),
         ("--inputs {w}/genes.fa --max_length 1", "max_length is 1; expected at least 2"),
         ("", "there is nothing to score"),
     ],
