@@ -64,6 +64,12 @@ def test_a_yaml_becomes_a_task_and_labels_stay_text(tmp_path: Path) -> None:
         ("kinds: [dna, protein]\n", "2 kinds and 1 columns"),
         ("strand: both\n", "strand 'both'; expected either or sense"),
         ("max_train: many\n", "core.yaml.*many"),
+        ("max_train: -3\n", "max_train -3; expected 0 or more rows"),
+        ("max_test: 0\n", "max_test 0; expected 1 or more rows"),
+        (
+            "paraphrases: ['So?']\nheld_out_paraphrases: ['So?']\n",
+            r"the paraphrase 'So\?' twice; expected each once, trained on or held out",
+        ),
         ("labels: [a, b]\n", "core.yaml.*mapping of raw label to name"),
         ("labels: {0: ''}\n", "label name ''"),
         ("files: all.csv\n", "both test and files"),
@@ -80,6 +86,9 @@ def test_a_missing_key_and_a_missing_file_are_named(tmp_path: Path) -> None:
     path = tmp_path / "short.yaml"
     path.write_text("name: core\nfamily: classification\n")
     with pytest.raises(ConfigError, match="has no key 'title'"):
+        read_task(path)
+    path.write_bytes(b"name: \xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"short.yaml is not UTF-8 text; expected a task's YAML file"):
         read_task(path)
     with pytest.raises(MissingFileError, match=r"none.yaml does not exist"):
         read_task(tmp_path / "none.yaml")

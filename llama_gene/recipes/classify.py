@@ -84,7 +84,7 @@ def run(config: Config) -> Path:
 
         return run_head(config)
     from llama_gene.data.instructions import build_examples
-    from llama_gene.data.tasks import SPLITS, load_task, read_task
+    from llama_gene.data.tasks import load_task, read_task, set_caps
     from llama_gene.models.adapters import attach_lora, base_weights, trainable_share
     from llama_gene.models.heads import new_classifier, refuse_adapter
     from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
@@ -94,8 +94,7 @@ def run(config: Config) -> Path:
     runtime.check_output(config.output_dir, "classify")
     refuse_adapter(Path(config.model).expanduser())
     task = read_task(config.task)
-    for split in SPLITS:
-        setattr(task, f"max_{split}", getattr(config, f"max_{split}") or getattr(task, f"max_{split}"))
+    set_caps(task, config)
     tokenizer = load_tokenizer(config.model)
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {config.model} has no end-of-text token", "one, to end a row", "Set eos_token in its config")

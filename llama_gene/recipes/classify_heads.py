@@ -63,7 +63,7 @@ class Scale:
 
 def run_head(config: Config) -> Path:
     """Train, test and save as `classify.run` does; its config says which head."""
-    from llama_gene.data.tasks import SPLITS, load_task, read_task
+    from llama_gene.data.tasks import SPLITS, load_task, read_task, set_caps
     from llama_gene.models.adapters import trainable_share
     from llama_gene.models.task_heads import open_reader
 
@@ -71,8 +71,7 @@ def run_head(config: Config) -> Path:
         raise ConfigError("model, task or output_dir is not given", "--model, --task FILE and --output_dir")
     runtime.check_output(config.output_dir, "classify")
     task = read_task(config.task)
-    for split in SPLITS:
-        setattr(task, f"max_{split}", getattr(config, f"max_{split}") or getattr(task, f"max_{split}"))
+    set_caps(task, config)
     _check_family(task.name, task.family, config.head)
     table = load_task(task, config.data_dir or config.task.parent, config.seed)
     reader = open_reader(config.model, [sequence for row in table.splits["train"][:50] for sequence in row["sequences"]])
