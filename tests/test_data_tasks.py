@@ -143,6 +143,21 @@ def test_repeats_of_test_rows_leave_train_and_dev(tmp_path: Path) -> None:
     assert [len(table.splits[split]) for split in ("train", "dev", "test")] == [20, 2, 4]
 
 
+def test_train_rows_that_all_repeat_test_rows_are_an_error_that_counts_them(tmp_path: Path) -> None:
+    rows = [(dna(), number % 2) for number in range(4)]
+    for split in ("train", "test"):
+        write_table(tmp_path / f"{split}.csv", rows)
+    with pytest.raises(InputError, match=r"task 'core' has no train row left; .*Dropped: \{'train row repeats test': 4\}"):
+        load_task(make(train=["train.csv"]), tmp_path)
+
+
+def test_labels_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_table(tmp_path / f"{split}.csv", [(dna(), number % 2) for number in range(8)])
+    with pytest.raises(InputError, match="labels 'yes' and 'Yes' differ in case only; expected labels that an answer tells apart"):
+        load_task(make(train=["train.csv"], labels={"0": "yes", "1": "Yes"}), tmp_path)
+
+
 def test_a_pair_repeats_its_swapped_pair_only_within_one_kind() -> None:
     assert row_key(["protein", "protein"], ["MK", "AV"]) == row_key(["protein", "protein"], ["AV", "MK"])
     assert row_key(["dna", "protein"], ["ACA", "TGT"]) != row_key(["dna", "protein"], ["TGT", "ACA"])

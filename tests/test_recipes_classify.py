@@ -246,6 +246,9 @@ def test_what_cannot_be_a_classifier_is_refused_in_one_line(tmp_path: Path, trai
         run(model=str(trained))
     with pytest.raises(ConfigError, match="max_length is 4096; expected at most 1024"):
         run(max_length=4096)
+    for name in ("max_length", "batch_tokens", "num_resamples"):
+        with pytest.raises(ConfigError, match=f"{name} is 0; expected at least 1"):
+            run(**{name: 0})
     free = write_task(tmp_path / "free", family="function", labels={}, max_closed_labels=1)
     with pytest.raises(ConfigError, match="no closed list of answers"):
         run(task=free)

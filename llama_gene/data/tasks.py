@@ -261,6 +261,8 @@ def load_task(task: Task, data_dir: Path, seed: int = 0) -> TaskTable:
                 f"task '{task.name}' has no usable {split} row", "at least one", f"Rejected: {dict(reader.rejected) or 'none'}"
             )
     removed = remove_repeats(task, splits)
+    if (task.train or task.files) and not splits["train"]:
+        raise InputError(f"task '{task.name}' has no train row left", "rows that are not in dev or test", f"Dropped: {removed}")
     if not (task.dev or task.files):
         splits["train"], splits["dev"] = cut_dev(task, splits["train"], seed)
     bins = bin_values(task, splits) if task.family == "regression" else {}

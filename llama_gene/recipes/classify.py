@@ -77,6 +77,9 @@ def run(config: Config) -> Path:
     """Train, test and save; return the folder. Under a launcher every process runs this, and the first one tests and writes."""
     if config.model is None or config.task is None or config.output_dir is None:
         raise ConfigError("model, task or output_dir is not given", "--model, --task FILE and --output_dir")
+    for name in ("max_length", "batch_tokens", "num_resamples"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)}", "at least 1", f"Raise --{name}")
     from llama_gene.models.task_heads import is_encoder
 
     if config.head != "sequence" or is_encoder(config.model):
