@@ -254,7 +254,7 @@ def whole_dir(path: Path) -> Iterator[Path]:
                 os.replace(earlier, target)
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(earlier, ignore_errors=True)
-            _remove_empty(new_parents)
+            remove_empty(new_parents)
 
 
 def _missing_parents(path: Path) -> list[Path]:
@@ -262,8 +262,8 @@ def _missing_parents(path: Path) -> list[Path]:
     return [parent for parent in path.parents if not parent.exists()]
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those of some folders that hold nothing."""
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of some folders that hold nothing, in the order given: the innermost first."""
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -293,7 +293,7 @@ def sole_writer(path: Path) -> Iterator[None]:
         finally:
             if held:
                 lock.unlink(missing_ok=True)
-            _remove_empty(new_parents)
+            remove_empty(new_parents)
 
 
 def _lock(handle: IO[str], path: Path) -> bool:

@@ -64,6 +64,12 @@ def test_a_yaml_becomes_a_task_and_labels_stay_text(tmp_path: Path) -> None:
         ("kinds: [dna, protein]\n", "2 kinds and 1 columns"),
         ("strand: both\n", "strand 'both'; expected either or sense"),
         ("max_train: many\n", "core.yaml.*many"),
+        ("max_train: -3\n", "max_train -3; expected 0 or more rows"),
+        ("max_test: 0\n", "max_test 0; expected 1 or more rows"),
+        (
+            "paraphrases: ['So?']\nheld_out_paraphrases: ['So?']\n",
+            r"the paraphrase 'So\?' twice; expected each once, trained on or held out",
+        ),
         ("labels: [a, b]\n", "core.yaml.*mapping of raw label to name"),
         ("labels: {0: ''}\n", "label name ''"),
         ("files: all.csv\n", "both test and files"),
@@ -80,6 +86,9 @@ def test_a_missing_key_and_a_missing_file_are_named(tmp_path: Path) -> None:
     path = tmp_path / "short.yaml"
     path.write_text("name: core\nfamily: classification\n")
     with pytest.raises(ConfigError, match="has no key 'title'"):
+        read_task(path)
+    path.write_bytes(b"name: \xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"short.yaml is not UTF-8 text; expected a task's YAML file"):
         read_task(path)
     with pytest.raises(MissingFileError, match=r"none.yaml does not exist"):
         read_task(tmp_path / "none.yaml")
@@ -132,6 +141,21 @@ def test_repeats_of_test_rows_leave_train_and_dev(tmp_path: Path) -> None:
     table = load_task(make(train=["train.csv"], dev=["dev.csv"]), tmp_path)
     assert table.duplicates_removed == {"dev row repeats test": 1, "train row repeats test": 3}
     assert [len(table.splits[split]) for split in ("train", "dev", "test")] == [20, 2, 4]
+
+
+def test_train_rows_that_all_repeat_test_rows_are_an_error_that_counts_them(tmp_path: Path) -> None:
+    rows = [(dna(), number % 2) for number in range(4)]
+    for split in ("train", "test"):
+        write_table(tmp_path / f"{split}.csv", rows)
+    with pytest.raises(InputError, match=r"task 'core' has no train row left; .*Dropped: \{'train row repeats test': 4\}"):
+        load_task(make(train=["train.csv"]), tmp_path)
+
+
+def test_labels_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_table(tmp_path / f"{split}.csv", [(dna(), number % 2) for number in range(8)])
+    with pytest.raises(InputError, match="labels 'yes' and 'Yes' differ in case only; expected labels that an answer tells apart"):
+        load_task(make(train=["train.csv"], labels={"0": "yes", "1": "Yes"}), tmp_path)
 
 
 def test_a_pair_repeats_its_swapped_pair_only_within_one_kind() -> None:

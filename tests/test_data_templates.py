@@ -13,7 +13,7 @@ import pytest
 
 from llama_gene.data.instructions import build_examples
 from llama_gene.data.tasks import SPLITS, Task, TaskRow, TaskTable, load_task, read_task
-from llama_gene.data.templates import TEMPLATES, check_template, render_instruction
+from llama_gene.data.templates import TEMPLATES, check_template, render_instruction, render_paraphrase
 from llama_gene.errors import ConfigError
 from llama_gene.inference.metrics import semantic_match
 from llama_gene.sequences.alphabet import reverse_complement, translate
@@ -142,6 +142,12 @@ def test_held_out_words_are_those_that_train_never_sees() -> None:
     assert "New words: no, yes" not in found["train"]
 
 
+def test_a_paraphrase_that_lists_labels_is_refused_where_there_are_none() -> None:
+    task = Task("name", "name", "function", kinds=["protein"], test=["t.csv"], paraphrases=["Which of {labels}?"])
+    with pytest.raises(ConfigError, match=r"paraphrase 'Which of \{labels\}\?' has \{labels\} and the answers are free text"):
+        render_paraphrase(task, [], task.paraphrases[0])
+
+
 def test_the_papers_words_have_no_paraphrases() -> None:
     assert {len(set(texts)) for texts in asked(template="paper").values()} == {1}
 
@@ -159,6 +165,37 @@ def labels_of(task: Task) -> list[str]:
 
 
 CLOSED = {name: labels for name, task in TASKS.items() if (labels := labels_of(task))}
+
+
+def worded(name: str) -> tuple[str, list[str], list[str]]:
+    """Return a task's question in the template's words, in those that train rows draw among, and in the held-out ones."""
+    task, labels = TASKS[name], labels_of(TASKS[name])
+    asked = [[render_paraphrase(task, labels, text) for text in texts] for texts in (task.paraphrases, task.held_out_paraphrases)]
+    return render_instruction(task, labels), *asked
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_asked_in_three_other_ways_and_holds_one_out(name: str) -> None:
+    own, trained, held_out = worded(name)
+    assert len(trained) >= 3 if TASKS[name].train or TASKS[name].files else not trained  # what is only tested draws no words
+    assert held_out
+    texts = [" ".join(text.lower().split()) for text in (own, *trained, *held_out)]
+    assert len(set(texts)) == len(texts)
+    assert all(label in text for text in (*trained, *held_out) if TASKS[name].family != "function" for label in labels_of(TASKS[name]))
+
+
+def test_two_tasks_are_asked_in_the_same_words_only_where_they_are_one_question() -> None:
+    owners: dict[str, set[str]] = {}
+    for name in TASKS:
+        own, trained, held_out = worded(name)
+        for text in (*trained, *held_out):
+            owners.setdefault(text, set()).add(own)
+    assert {text: names for text, names in owners.items() if len(names) > 1} == {}
+
+
+def test_no_held_out_words_are_trained_on_by_any_task() -> None:
+    trained = {text for name in TASKS for text in (worded(name)[0], *worded(name)[1])}
+    assert not trained & {text for name in TASKS for text in worded(name)[2]}
 
 
 @pytest.mark.parametrize("name", CLOSED)

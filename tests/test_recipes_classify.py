@@ -90,7 +90,18 @@ def test_a_task_that_can_be_learned_is_learned(trained: Path) -> None:
 
 def test_the_folder_is_complete_and_nothing_else_is_left(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names >= {"config.json", "model.safetensors", "tokenizer.json", "results.json", "results.md", "predictions.jsonl", "loss.png"}
+    assert names >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "results.json",
+        "results.md",
+        "results.html",
+        "predictions.jsonl",
+    }
+    assert (trained / "loss.png").is_file() and (trained / "predictions.jsonl").is_file()
+    page = (trained / "results.html").read_text()
+    assert "head sequence, split test" in page and "k-mer logistic regression" in page and "Calibration" in page
     assert not list(trained.parent.glob("*.work")) and not list(trained.parent.glob(".*part"))
     manifest = read_manifest(trained, "classify")
     assert manifest["labels"] == LABELS and manifest["rows"]["train"] == {"rows": 160, "shortened": 0, "rejected": 0}
@@ -235,6 +246,9 @@ def test_what_cannot_be_a_classifier_is_refused_in_one_line(tmp_path: Path, trai
         run(model=str(trained))
     with pytest.raises(ConfigError, match="max_length is 4096; expected at most 1024"):
         run(max_length=4096)
+    for name in ("max_length", "batch_tokens", "num_resamples"):
+        with pytest.raises(ConfigError, match=f"{name} is 0; expected at least 1"):
+            run(**{name: 0})
     free = write_task(tmp_path / "free", family="function", labels={}, max_closed_labels=1)
     with pytest.raises(ConfigError, match="no closed list of answers"):
         run(task=free)

@@ -98,6 +98,7 @@ def test_a_residue_head_learns_the_state_of_each_resolved_residue(kind: str, tmp
         result["score"] > 0.9 > result["baselines"]["majority"]["score"] + 0.3
         and result["interval"][0] <= result["score"] <= result["interval"][1]
     )
+    assert "head residue, split test" in (folder / "results.html").read_text()
     assert not list(tmp_path.glob("*.work"))
 
 

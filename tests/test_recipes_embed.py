@@ -161,6 +161,8 @@ def test_adapters_and_structure_letters_are_read(tmp_path: Path) -> None:
         ("--inputs {w}/genes.fa --layers [7]", "layer 7; expected 0 to 2"),
         ("--inputs {w}/genes.fa --pooling max", "pooling is 'max'; expected one of mean, last, residue"),
         ("--inputs {w}/genes.fa --part_size 0", "part_size is 0"),
+        ("--inputs {w}/genes.fa --max_length 0", "max_length is 0; expected at least 1 token"),
+        ("--inputs {w}/genes.fa --batch_tokens -5", "batch_tokens is -5; expected at least 1 token"),
         ("--inputs {w}/genes.fa --max_length 1", "has no room for a sequence"),
         ("--inputs {w}/genes.fa --model {w}/gone", "gone does not exist"),
         ("", "model, inputs or output_dir is not given"),

@@ -126,6 +126,9 @@ def test_sequences_that_another_task_tests_are_counted(data: Path) -> None:
         ({"held_out_paraphrases": True}, "no held-out paraphrases in core, level"),
         ({"held_out_paraphrases": True, "template": "paper"}, "held_out_paraphrases with template paper"),
         ({"shots": -1}, "shots -1"),
+        ({"max_train": -1}, "max_train -1; expected 0 or more rows"),
+        ({"max_test": 0}, "max_test 0; expected 1 or more rows"),
+        ({"max_english": -1}, "max_english -1; expected 0 or more"),
         ({"shots_max_tokens": 100}, "shots_max_tokens without shots or without a tokenizer"),
     ],
 )

@@ -91,7 +91,7 @@ def test_both_strands_are_averaged_and_told_apart(w: Path, tmp_path: Path) -> No
 def test_a_mutation_list_is_scored_against_its_sequence(w: Path, tmp_path: Path) -> None:
     gene = GENES["g3"]
     (tmp_path / "list.csv").write_text(f"id,mutation,fitness\ng3,{gene[4]}5N,0.5\ng3,{gene[4]}5_{gene[6]}7del,1\ng3,WT,2\ng0,1_2insAC,3\n")
-    config = Config(str(w / "model"), [str(w / "genes.fa")], tmp_path / "list.csv", keep=["fitness"], output_dir=tmp_path / "out")
+    config = Config(str(w / "model"), [str(w / "genes.fa")], mutations=tmp_path / "list.csv", keep=["fitness"], output_dir=tmp_path / "out")
     rows = scores(run(config))
     mutants = [gene[:4] + "N" + gene[5:], gene[:4] + gene[7:], gene, GENES["g0"][:1] + "AC" + GENES["g0"][1:]]
     [known, short] = nats(w, gene, GENES["g0"])
@@ -151,7 +151,7 @@ def test_adapters_and_gpt2_are_read(w: Path, tmp_path: Path) -> None:
 
 def test_gaps_would_shift_the_positions_of_a_list(w: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"letters of the sequences were left out \(gap: 1\)"):
-        run(Config(str(w / "model"), [str(w / "gaps.fa")], w / "list.csv", output_dir=tmp_path / "out"))
+        run(Config(str(w / "model"), [str(w / "gaps.fa")], mutations=w / "list.csv", output_dir=tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,8 @@ def test_gaps_would_shift_the_positions_of_a_list(w: Path, tmp_path: Path) -> No
         ("--vcf {w}/symbolic.vcf --reference {w}/genome.fa", r"no variant can be scored \(symbolic allele: 1, overlapping deletion: 1\)"),
         ("--vcf {w}/genome.fa --reference {w}/genome.fa", "genome.fa, line 1: .* without a header"),
         ("--vcf - --reference {w}/genome.fa", "vcf or mutations is standard input"),
+        ("--inputs {w}/genes.fa --max_length 0", "max_length is 0; expected at least 1 token"),
+        ("--inputs {w}/genes.fa --batch_tokens 0", "batch_tokens is 0; expected at least 1 token"),
         ("--inputs {w}/genes.fa --max_length 1", "max_length is 1; expected at least 2"),
         ("", "there is nothing to score"),
     ],

@@ -134,6 +134,8 @@ def test_table_faults_say_what_to_do(tmp_path: Path) -> None:
         read_table(path, ["label"])
     with pytest.raises(InputError, match="holds no row"):
         read_table(write(tmp_path / "u.csv", "label\n"), ["label"])
+    with pytest.raises(InputError, match="v.csv has no header; expected a header line and at least one row"):
+        read_table(write(tmp_path / "v.csv", ""), ["label"])
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])

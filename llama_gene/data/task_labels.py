@@ -30,7 +30,7 @@ BIN_NAMES = {
 def closed_labels(task: Task, splits: dict[str, list[TaskRow]]) -> list[str]:
     """Return the list of label names; empty for free text.
 
-    Raises InputError for a label of test that train lacks, and where there is only one label to answer.
+    Raises InputError for a label of test that train lacks, where there is only one label to answer, and for two that differ in case only.
     """
     if task.family == "structure":
         return list(dict.fromkeys(task.state_names().values()))
@@ -49,6 +49,11 @@ def closed_labels(task: Task, splits: dict[str, list[TaskRow]]) -> list[str]:
     if len(labels) < 2 or len(trained) == 1:
         only = next(iter(trained or known), labels[0])
         raise InputError(f"task '{task.name}': every row has the label '{only}'", "two labels or more", "Check the label column")
+    first: dict[str, str] = {}
+    for label in labels:
+        if first.setdefault(label.lower(), label) != label:  # a model's answer is matched without regard to case
+            told = f"task '{task.name}': labels '{first[label.lower()]}' and '{label}' differ in case only"
+            raise InputError(told, "labels that an answer tells apart", "Map them to one name, or to two, in the task's YAML")
     return labels
 
 

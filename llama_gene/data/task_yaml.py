@@ -24,7 +24,10 @@ def read_yaml(path: Path, kind: type[T], what: str) -> T:
     """
     if not path.is_file():
         raise MissingFileError(path, f"{what}'s YAML file")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text", f"{what}'s YAML file", "Check the path") from error
     try:
         values = yaml.load(text, Loader=_StringKeyLoader)
         lines = _key_lines(text)

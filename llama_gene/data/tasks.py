@@ -46,6 +46,7 @@ __all__ = [
     "read_task",
     "row_key",
     "sequence_key",
+    "set_caps",
 ]
 
 Family = Literal["classification", "structure", "pair", "function", "regression"]
@@ -233,6 +234,17 @@ def read_task(path: Path) -> Task:
     return read_yaml(path, Task, "a task")
 
 
+def set_caps(task: Task, caps: object) -> None:
+    """Put the `max_train`, `max_dev` and `max_test` of a stage's settings in the place of the task's own; None keeps those.
+
+    Raises ConfigError for a negative number, and for no test row.
+    """
+    for split in SPLITS:
+        if (limit := getattr(caps, f"max_{split}")) is not None:
+            setattr(task, f"max_{split}", limit)
+    _check_caps(task, f"task '{task.name}'")
+
+
 def load_task(task: Task, data_dir: Path, seed: int = 0) -> TaskTable:
     """Return the rows of a task by split; the module's docstring says what is done to them. The same seed gives the same rows.
 
@@ -249,6 +261,8 @@ def load_task(task: Task, data_dir: Path, seed: int = 0) -> TaskTable:
                 f"task '{task.name}' has no usable {split} row", "at least one", f"Rejected: {dict(reader.rejected) or 'none'}"
             )
     removed = remove_repeats(task, splits)
+    if (task.train or task.files) and not splits["train"]:
+        raise InputError(f"task '{task.name}' has no train row left", "rows that are not in dev or test", f"Dropped: {removed}")
     if not (task.dev or task.files):
         splits["train"], splits["dev"] = cut_dev(task, splits["train"], seed)
     bins = bin_values(task, splits) if task.family == "regression" else {}
@@ -347,7 +361,15 @@ def _check_labels(task: Task, where: str) -> None:
         raise ConfigError(f"{where}: tie_order {', '.join(task.tie_order)}", f"each state of {', '.join(names)} once", "Mend it")
 
 
+def _check_caps(task: Task, where: str) -> None:
+    for split in SPLITS:
+        limit, least = max_rows(task, split), 1 if split == "test" else 0
+        if limit is not None and limit < least:
+            raise ConfigError(f"{where}: max_{split} {limit}", f"{least} or more rows", f"Raise max_{split}, or leave it out")
+
+
 def _check_numbers(task: Task, where: str) -> None:
+    _check_caps(task, where)
     if task.threshold is not None:
         if task.bins not in (2, _default("bins")):
             raise ConfigError(f"{where} has a threshold and {task.bins} bins", "one of them: a threshold makes two classes", "Remove one")

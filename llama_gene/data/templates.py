@@ -52,11 +52,13 @@ def check_template(name: str) -> None:
 
 
 def check_paraphrases(texts: Sequence[str], num_kinds: int, where: str) -> None:
-    """Raise ConfigError for an empty paraphrase or one with an unknown placeholder."""
+    """Raise ConfigError for an empty paraphrase, one that stands twice (held-out words would be trained on), or an unknown placeholder."""
     known = {"title", "labels", *(("kind",) if num_kinds == 1 else ("kind1", "kind2"))}
     for text in texts:
         if not text.strip():
             raise ConfigError(f"{where} has an empty paraphrase", "a text", "Remove it")
+        if texts.count(text) > 1:
+            raise ConfigError(f"{where} has the paraphrase '{text}' twice", "each once, trained on or held out", "Remove one")
         if unknown := sorted(set(_PLACEHOLDER.findall(text)) - known):
             raise ConfigError(
                 f"{where}: paraphrase '{text}' has {{{unknown[0]}}}", f"{', '.join(f'{{{name}}}' for name in sorted(known))}", "Mend it"
@@ -90,7 +92,11 @@ def render_instruction(task: Task, labels: Sequence[str], template: str = "defau
 
 
 def render_paraphrase(task: Task, labels: Sequence[str], text: str) -> str:
-    """Return a paraphrase with its placeholders filled in."""
+    """Return a paraphrase with its placeholders filled in. Raises ConfigError for {labels} where the answers are no closed list."""
+    if "{labels}" in text and not labels:
+        raise ConfigError(
+            f"task '{task.name}': paraphrase '{text}' has {{labels}} and the answers are free text", "words without {labels}", "Mend it"
+        )
     kinds = _kind_names(task)
     values = {"title": task.title, "labels": ", ".join(labels), "kind": kinds[0], "kind1": kinds[0], "kind2": kinds[-1]}
     return _PLACEHOLDER.sub(lambda match: values[match[1]], text)

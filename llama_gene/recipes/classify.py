@@ -9,9 +9,8 @@ Heads for residues and numbers, and heads on encoders, are in `classify_heads`.
 from __future__ import annotations
 
 import gc
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import LoraSettings
-from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME
-from llama_gene.recipes.evaluate_tasks import task_baselines, truth_of
+from llama_gene.recipes.classify_report import ScoredRows, judge_test, write_report
 from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_trained, plan, resolve_base
 from llama_gene.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerFast
 
     from llama_gene.data.instructions import Example
@@ -70,13 +70,16 @@ class Config:
     seed: int = 0
     """Seed of splits, caps, the bootstrap and the floor; weights and row order follow train.seed."""
     output_dir: Path | None = None
-    """Folder to write: model, tokenizer, results.json, results.md, predictions.jsonl, training.json, loss.png, manifest.json."""
+    """Folder to write: model, tokenizer, results.json, .md and .html, predictions.jsonl, training.json, loss.png, manifest.json."""
 
 
 def run(config: Config) -> Path:
     """Train, test and save; return the folder. Under a launcher every process runs this, and the first one tests and writes."""
     if config.model is None or config.task is None or config.output_dir is None:
         raise ConfigError("model, task or output_dir is not given", "--model, --task FILE and --output_dir")
+    for name in ("max_length", "batch_tokens", "num_resamples"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)}", "at least 1", f"Raise --{name}")
     from llama_gene.models.task_heads import is_encoder
 
     if config.head != "sequence" or is_encoder(config.model):
@@ -84,7 +87,7 @@ def run(config: Config) -> Path:
 
         return run_head(config)
     from llama_gene.data.instructions import build_examples
-    from llama_gene.data.tasks import SPLITS, load_task, read_task
+    from llama_gene.data.tasks import load_task, read_task, set_caps
     from llama_gene.models.adapters import attach_lora, base_weights, trainable_share
     from llama_gene.models.heads import new_classifier, refuse_adapter
     from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
@@ -94,8 +97,7 @@ def run(config: Config) -> Path:
     runtime.check_output(config.output_dir, "classify")
     refuse_adapter(Path(config.model).expanduser())
     task = read_task(config.task)
-    for split in SPLITS:
-        setattr(task, f"max_{split}", getattr(config, f"max_{split}") or getattr(task, f"max_{split}"))
+    set_caps(task, config)
     tokenizer = load_tokenizer(config.model)
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {config.model} has no end-of-text token", "one, to end a row", "Set eos_token in its config")
@@ -152,23 +154,12 @@ def run(config: Config) -> Path:
         link_trained(saved, folder)
         _write_training(folder, tokenizer, outcome)
         runtime.write_manifest(folder, "classify", config, **facts)  # the model is read back from here
-        result, lines = _test(folder, examples, encoded["test"], labels, table.bins, config)
-        result |= {"title": task.title, "published": task.published or None}
-        report = {
-            "model": config.model,
-            "split": "test",
-            "seed": config.seed,
-            "simulated": task.simulated,
-            "tasks": [result],
-            "dev": outcome.looks,
-            "chosen_step": outcome.chosen_step,
-        }
-        runtime.write_json(folder / RESULTS_NAME, report)
-        runtime.write_text(folder / TABLE_NAME, render_classifier(report, outcome.steps, config))
-        runtime.write_text(folder / PREDICTIONS_NAME, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        answers = _answers(folder, encoded["test"], config)
+        result, lines = judge_test(examples, _rows_of(encoded["test"]), answers, labels, table, config)
+        words = write_report(folder, task, result, lines, outcome, config)
         runtime.write_manifest(folder, "classify", config, **facts, score=result["score"], interval=result["interval"])
     shutil.rmtree(work_dir)
-    log.info("classify: written to %s\n\n%s", config.output_dir, render_classifier(report, outcome.steps, config))
+    log.info("classify: written to %s\n\n%s", config.output_dir, words)
     return config.output_dir
 
 
@@ -216,62 +207,15 @@ def _write_training(folder: Path, tokenizer: PreTrainedTokenizerFast, outcome: A
     plot_loss(outcome.history, folder / "loss.png")
 
 
-def _test(
-    folder: Path,
-    examples: Mapping[str, list[Example]],
-    encoded: Sequence[EncodedPrompt | None],
-    labels: list[str],
-    bins: Mapping[str, Any],
-    config: Config,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Score the test rows with the model in `folder`; return the task's result and a line for each row, rejected ones included."""
-    from llama_gene.inference import metrics
-    from llama_gene.inference.judging import TaskFacts, judge
+def _rows_of(encoded: Sequence[EncodedPrompt | None]) -> ScoredRows:
+    """Return which rows fit, and what was cut off."""
+    kept = [(i, row.num_shortened) for i, row in enumerate(encoded) if row is not None]
+    return ScoredRows([i for i, _ in kept], [cut for _, cut in kept], [i for i, row in enumerate(encoded) if row is None])
+
+
+def _answers(folder: Path, encoded: Sequence[EncodedPrompt | None], config: Config) -> NDArray[np.float64]:
+    """Return the logits (N, K) of the rows that fit, by the model in `folder`."""
     from llama_gene.models.heads import classify_rows, load_classifier
 
     model, _ = load_classifier(folder)
-    kept = [(i, example, row) for i, (example, row) in enumerate(zip(examples["test"], encoded, strict=True)) if row is not None]
-    logits = classify_rows(model, [row.input_ids for _, _, row in kept], config.batch_tokens)
-    chances = metrics.probabilities(logits)
-    predicted = logits.argmax(1)
-    rows = [example for _, example, _ in kept]
-    baselines, _ = task_baselines(["kmer"], rows, labels, examples, config)
-    facts = TaskFacts.of({"bins": bins})
-    result = judge(rows, labels, chances, examples["train"], baselines, facts, None, config.seed, config.num_resamples)
-    count = _count(encoded)
-    common = {"task": rows[0]["task"], "family": rows[0]["family"], "n": count["rows"]}
-    common |= {"rejected": count["rejected"], "shortened": count["shortened"]}
-    lines: list[dict[str, Any]] = [
-        {
-            "task": example["task"],
-            "row": i,
-            **truth_of(example),
-            "answer": labels[k],
-            "probability": {label: round(float(value), 6) for label, value in zip(labels, values, strict=True)},
-            "letters_cut": row.num_shortened,
-        }
-        for (i, example, row), k, values in zip(kept, predicted, chances, strict=True)
-    ]
-    lines += [
-        {"task": example["task"], "row": i, "output": example["output"], "rejected": "row too long"}
-        for i, (example, row) in enumerate(zip(examples["test"], encoded, strict=True))
-        if row is None
-    ]
-    return {**common, **result}, sorted(lines, key=lambda line: int(line["row"]))
-
-
-def render_classifier(report: Mapping[str, Any], steps: int, config: Config, what: str = "Classification head") -> str:
-    """Return results.md: how the classifier was made, the table, and what dev said."""
-    from llama_gene.web.results_table import results_table
-
-    way = "all weights trained" if config.full else f"LoRA of rank {config.lora.rank} and the head trained"
-    parts = [f"{what} on `{report['model']}`, {way}, split `{report['split']}`."]
-    if report["simulated"]:
-        parts.append("**The data is simulated**: scores say that the route works, nothing about real genes.")
-    parts.append(results_table(report["tasks"]).rstrip("\n"))
-    if report["dev"]:
-        looks = ", ".join(f"step {look['step']} {look['score']:.3f}" for look in report["dev"])
-        parts.append(f"Chosen by dev: step {report['chosen_step']} of {steps} ({looks}).")
-    else:
-        parts.append(f"No dev row: the weights of the last step, {steps}.")
-    return "\n\n".join(parts) + "\n"
+    return classify_rows(model, [row.input_ids for row in encoded if row is not None], config.batch_tokens)

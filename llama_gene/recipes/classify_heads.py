@@ -11,7 +11,6 @@ Residues of one protein are one group of the bootstrap. Caps count rows, of a re
 from __future__ import annotations
 
 import gc
-import json
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
-from llama_gene.recipes.evaluate import PREDICTIONS_NAME, RESULTS_NAME, TABLE_NAME
-from llama_gene.recipes.evaluate_tasks import task_baselines, truth_of
+from llama_gene.recipes.classify_report import ScoredRows, judge_test, write_report
 from llama_gene.recipes.train_stage import HISTORY_NAME, check_launch, link_trained, plan, resolve_base
 
 if TYPE_CHECKING:
@@ -46,8 +44,13 @@ class HeadRows:
     rows: list[Any]  # LabelledRow
     sources: list[int]  # number of the example (residue: protein) of each row
     windows: list[Any]  # residue: LetterWindow
-    shortened: int
+    letters_cut: list[int]  # letters that each row lost
     rejected: list[int]  # numbers of the examples that are too long
+
+    @property
+    def shortened(self) -> int:
+        """How many rows lost letters."""
+        return sum(cut > 0 for cut in self.letters_cut)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Scale:
 
 def run_head(config: Config) -> Path:
     """Train, test and save as `classify.run` does; its config says which head."""
-    from llama_gene.data.tasks import SPLITS, load_task, read_task
+    from llama_gene.data.tasks import SPLITS, load_task, read_task, set_caps
     from llama_gene.models.adapters import trainable_share
     from llama_gene.models.task_heads import open_reader
 
@@ -68,8 +71,7 @@ def run_head(config: Config) -> Path:
         raise ConfigError("model, task or output_dir is not given", "--model, --task FILE and --output_dir")
     runtime.check_output(config.output_dir, "classify")
     task = read_task(config.task)
-    for split in SPLITS:
-        setattr(task, f"max_{split}", getattr(config, f"max_{split}") or getattr(task, f"max_{split}"))
+    set_caps(task, config)
     _check_family(task.name, task.family, config.head)
     table = load_task(task, config.data_dir or config.task.parent, config.seed)
     reader = open_reader(config.model, [sequence for row in table.splits["train"][:50] for sequence in row["sequences"]])
@@ -119,24 +121,16 @@ def run_head(config: Config) -> Path:
         runtime.write_manifest(folder, "classify", config, **facts)  # the model is read back from here
         kept, _, _ = load_head(folder)
         answers = predict(kept, config.head, encoded["test"], scale, config.batch_tokens)
-        result, lines = _judge(examples, encoded["test"], answers, labels, table, config)
-        result |= {"title": task.title, "published": task.published or None}
-        report = {
-            "model": config.model,
-            "head": config.head,
-            "split": "test",
-            "seed": config.seed,
-            "simulated": task.simulated,
-            "tasks": [result],
-            "dev": outcome.looks,
-            "chosen_step": outcome.chosen_step,
-        }
-        runtime.write_json(folder / RESULTS_NAME, report)
-        runtime.write_text(folder / TABLE_NAME, _render(report, outcome.steps, config))
-        runtime.write_text(folder / PREDICTIONS_NAME, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        if config.head == "residue":
+            result, lines = _judge_residues(examples, encoded["test"], answers, labels, table.task.name, config)
+        else:
+            asked = ScoredRows(encoded["test"].sources, encoded["test"].letters_cut, encoded["test"].rejected)
+            known = table.labels if config.head == "regression" else labels
+            result, lines = judge_test(examples, asked, answers, known, table, config)
+        words = write_report(folder, task, result, lines, outcome, config)
         runtime.write_manifest(folder, "classify", config, **facts, score=result["score"], interval=result["interval"])
     shutil.rmtree(work_dir)
-    runtime.get_logger().info("classify: written to %s\n\n%s", config.output_dir, _render(report, outcome.steps, config))
+    runtime.get_logger().info("classify: written to %s\n\n%s", config.output_dir, words)
     return config.output_dir
 
 
@@ -301,20 +295,20 @@ def _rows(reader: Reader, examples: Sequence[Any], labels: list[str], head: str,
     from llama_gene.training.classifier import LabelledRow
 
     column = {label: k for k, label in enumerate(labels)}
-    rows, sources, rejected, num_shortened = [], [], [], 0
+    rows, sources, letters_cut, rejected = [], [], [], []
     for number, example in enumerate(examples):
         encoded = reader.encode(example, limit)
         if encoded is None or (encoded.num_shortened and not may_shorten):
             rejected.append(number)
             continue
-        num_shortened += encoded.num_shortened > 0
+        letters_cut.append(encoded.num_shortened)
         if head == "regression":
             answer: int | float = (float(example.get("value") or 0.0) - scale.mean) / scale.deviation
         else:
             answer = column.get(example.get("output"), 0)  # rows that are only asked may have no answer
         rows.append(LabelledRow(encoded.input_ids, answer))
         sources.append(number)
-    return HeadRows(rows, sources, [], num_shortened, rejected)
+    return HeadRows(rows, sources, [], letters_cut, rejected)
 
 
 def _letter_rows(reader: Reader, examples: Sequence[Any], labels: list[str], limit: int) -> HeadRows:
@@ -332,7 +326,7 @@ def _letter_rows(reader: Reader, examples: Sequence[Any], labels: list[str], lim
             rows.append(LabelledRow(window.input_ids, [*[IGNORED] * window.first, *answers, *[IGNORED] * behind]))
             sources.append(number)
             windows.append(window)
-    return HeadRows(rows, sources, windows, 0, [])
+    return HeadRows(rows, sources, windows, [0] * len(rows), [])
 
 
 def _count(rows: HeadRows) -> dict[str, int]:
@@ -401,47 +395,8 @@ def predict(model: Any, head: Head, rows: HeadRows, scale: Scale, batch_tokens: 
     return logits[:, 0] * scale.deviation + scale.mean if head == "regression" else logits
 
 
-def _judge(
-    examples: Mapping[str, Sequence[Any]], rows: HeadRows, answers: Floats, labels: list[str], table: TaskTable, config: Config
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the result of the test rows and a line for each of them, rejected ones included."""
-    from llama_gene.inference import metrics
-    from llama_gene.inference.judging import TaskFacts, judge
-
-    tested = [examples["test"][i] for i in rows.sources]
-    common = {"task": table.task.name, "family": table.task.family, "rejected": len(rows.rejected), "shortened": rows.shortened}
-    lines: list[dict[str, Any]] = [
-        {"task": table.task.name, "row": i, "output": examples["test"][i]["output"], "rejected": "row too long"} for i in rows.rejected
-    ]
-    if config.head == "residue":
-        result, more = _judge_residues(examples, rows, answers, labels, config)
-        return {**common, **result}, more
-    bins = table.labels if config.head == "regression" else labels
-    facts = TaskFacts.of({"bins": table.bins})
-    baselines, _ = task_baselines(["kmer"], tested, bins, examples, config)
-    result = judge(tested, bins, answers, examples["train"], baselines, facts, None, config.seed, config.num_resamples)
-    if config.head == "regression":
-        lines += [
-            {"task": table.task.name, "row": i, **truth_of(row), "answer": round(float(answer), 6)}
-            for i, row, answer in zip(rows.sources, tested, answers, strict=True)
-        ]
-        return {**common, "n": len(tested), **result}, sorted(lines, key=lambda line: int(line["row"]))
-    chances, predicted = metrics.probabilities(answers), answers.argmax(1)
-    lines += [
-        {
-            "task": table.task.name,
-            "row": i,
-            **truth_of(row),
-            "answer": labels[k],
-            "probability": {label: round(float(value), 6) for label, value in zip(labels, values, strict=True)},
-        }
-        for i, row, k, values in zip(rows.sources, tested, predicted, chances, strict=True)
-    ]
-    return {**common, "n": len(tested), **result}, sorted(lines, key=lambda line: int(line["row"]))
-
-
 def _judge_residues(
-    examples: Mapping[str, Sequence[Any]], rows: HeadRows, logits: Floats, labels: list[str], config: Config
+    examples: Mapping[str, Sequence[Any]], rows: HeadRows, logits: Floats, labels: list[str], name: str, config: Config
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return Q of the resolved residues, with an interval that draws whole proteins, and a line for each protein."""
     from collections import Counter
@@ -469,13 +424,6 @@ def _judge_residues(
     result = judge(
         truth, known, np.array(said), [{"output": commonest}], {}, TaskFacts(is_residues=True), None, config.seed, config.num_resamples
     )
-    result = {**result, "n": len(truth), "proteins": len(joined)}
-    name = examples["test"][0]["task"]
+    counts = {"n": len(truth), "rejected": 0, "shortened": 0, "proteins": len(joined)}
+    result = {"task": name, "family": "structure", **counts, **result}
     return result, [{"task": name, "row": i, "states": examples["test"][i]["label"], "answer": joined[i]} for i in sorted(joined)]
-
-
-def _render(report: Mapping[str, Any], steps: int, config: Config) -> str:
-    """Return results.md: how the head was made, the table, and what dev said."""
-    from llama_gene.recipes.classify import render_classifier
-
-    return render_classifier(report, steps, config, f"{config.head.capitalize()} head")

@@ -106,7 +106,7 @@ def run(config: Config) -> Path | None:
                 file_hashes=hashes,
             )
         finally:
-            _remove_empty(made, work / "parts", work)
+            runtime.remove_empty([made, work / "parts", work])
         _write_card(made, config, languages, inputs)
         runtime.write_manifest(made, "corpus", config, key=key, inputs=inputs, languages=languages)
         with runtime.whole_dir(out) as folder:
@@ -124,15 +124,6 @@ def _folders_around(out: Path, config: Config) -> list[Path]:
     names = [Path(name) for source in config.sources for name in source.inputs]
     folders = [place for name in names for place in (name, (config.data_dir or Path()) / name) if place.is_dir()]
     return [out for folder in folders if folder.resolve() in out.resolve().parents]
-
-
-def _remove_empty(*folders: Path) -> None:
-    """Remove folders that hold nothing."""
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-            if folder.parent.is_dir() and not any(folder.parent.iterdir()) and folder.name.startswith("."):
-                folder.parent.rmdir()  # made for this output
 
 
 def _decisive(config: Config) -> dict[str, Any]:

@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError
-from llama_gene.models.settings import Precision
-from llama_gene.sequences.formats import FileFormat
-from llama_gene.sequences.letters import LetterPolicy
-from llama_gene.sequences.sources import Content
+from llama_gene.recipes.query_inputs import QueryInputs
 
 if TYPE_CHECKING:
     from llama_gene.sequences.records import Record
@@ -30,39 +27,15 @@ ROW_GROUP_NUMBERS = 1 << 24  # float32 numbers of a row group: 64 MiB
 
 
 @dataclass
-class Config:
+class Config(QueryInputs):
     """Vectors of sequences."""
 
-    model: str | None = None
-    """Adapter folder of ours, a folder written by `export` or `classify`, or any Hugging Face causal model or encoder, folder or hub id."""
-    inputs: list[str] = field(default_factory=list)
-    """Files, folders or globs of sequences or tables, looked up here and then in data_dir, or "-" (standard input); plain or compressed."""
-    data_dir: Path | None = None
-    """Folder in which inputs are looked up that are not found here."""
-    kind: str = "dna"
-    """Alphabet of the sequences: dna, rna, protein, ..."""
-    format: FileFormat = "auto"
-    """auto tells by name and first bytes; or fasta, fastq, genbank, gff, uniprot, jsonl, json. Tables are told by .csv or .tsv."""
-    content: Content = "sequence"
-    """What is taken of a GenBank record: sequence, cds or protein."""
-    column: str = "sequence"
-    """Column of a table that holds the sequences."""
-    id_column: str = ""
-    """Column of a table that names its rows; empty: the column `id` where there is one, else TABLE:NUMBER."""
-    letters: LetterPolicy = field(default_factory=lambda: LetterPolicy(soft_masked="upper"))
-    """What becomes of ambiguity codes, gaps, U, stop signs and lower-case letters; all counted."""
     pooling: Literal["mean", "last", "residue"] = "mean"
     """mean: over the tokens; last: the last token's; residue: a row for each token, with the letters that it stands for."""
     layers: list[int] = field(default_factory=lambda: [-1])
     """Layers to take: -1 the last, 0 the input embedding."""
     combine: Literal["concat", "mean"] = "concat"
     """What becomes of several layers: one vector behind the other, or their mean."""
-    max_length: int = 1024
-    """Longest window, in tokens, special ones included (at most the model's own); longer sequences are read in several."""
-    batch_tokens: int = 16384
-    """Tokens of a batch, padding included."""
-    precision: Precision = "float32"
-    """Arithmetic of the model; what is written is float32."""
     part_size: int = 10_000
     """Sequences of one part: what a stopped run may lose."""
     output_dir: Path | None = None
@@ -75,24 +48,16 @@ def run(config: Config) -> Path:
         raise ConfigError("model, inputs or output_dir is not given", "--model, --inputs and --output_dir")
     if config.part_size < 1:
         raise ConfigError(f"part_size is {config.part_size}", "at least 1 sequence")
+    config.check()
     from llama_gene.sequences.letters import LetterCounts
-    from llama_gene.sequences.queries import nothing_left, read_queries
+    from llama_gene.sequences.queries import nothing_left
 
     log = runtime.get_logger()
     runtime.check_output(config.output_dir, "embed")
-    paths = find_queries(config.inputs, config.data_dir)
+    paths = config.find()
     runtime.check_inputs_outside(config.output_dir, [path for path in paths if str(path) != "-"])
     counts = LetterCounts()
-    records = read_queries(
-        paths,
-        config.kind,
-        policy=config.letters,
-        counts=counts,
-        file_format=config.format,
-        content=config.content,
-        column=config.column,
-        id_column=config.id_column,
-    )
+    records = config.read(paths, counts)
     first = next(records, None)  # bad input is refused before the model is loaded
     if first is None:
         raise nothing_left(paths, counts)
@@ -127,17 +92,6 @@ def run(config: Config) -> Path:
     shutil.rmtree(work_dir)
     log.info("embed: vectors of %s numbers written to %s", f"{width:,}", config.output_dir / EMBEDDINGS_DIR)
     return config.output_dir
-
-
-def find_queries(patterns: list[str], data_dir: Path | None) -> list[Path | str]:
-    """Return the files that patterns name, looked up here and then in `data_dir`; "-", standard input, stays. Raises MissingFileError."""
-    from llama_gene.sequences.files import STANDARD_INPUT
-    from llama_gene.tokenization.inputs import find_paths
-
-    found: list[Path | str] = []
-    for pattern in patterns:
-        found += [pattern] if pattern == STANDARD_INPUT else find_paths([pattern], data_dir)
-    return list(dict.fromkeys(found))
 
 
 # A Reader and an Embedded (inference/embeddings.py) are Any here: jsonargparse imports what annotations name, and torch takes seconds.

@@ -13,7 +13,7 @@ from llama_gene.data.few_shot import add_shots
 from llama_gene.data.instructions import Example, build_examples, read_examples, render_instruction, write_examples
 from llama_gene.data.split_audit import train_relatives
 from llama_gene.data.tables import table_files, table_hash
-from llama_gene.data.tasks import SPLITS, Task, TaskTable, load_task, read_task, sequence_key
+from llama_gene.data.tasks import SPLITS, Task, TaskTable, load_task, read_task, sequence_key, set_caps
 from llama_gene.data.templates import check_template
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.runtime import get_logger, whole_dir, write_manifest
@@ -135,9 +135,7 @@ def _read_tasks(config: Config) -> list[tuple[Task, Path]]:
         task = read_task(path)
         if task.name in found:
             raise ConfigError(f"{path}: a second task is called '{task.name}'", "one name a task", "Rename one")
-        for split in SPLITS:
-            if (limit := getattr(config, f"max_{split}")) is not None:
-                setattr(task, f"max_{split}", limit)
+        set_caps(task, config)
         found[task.name] = (task, config.data_dir or path.parent)
     if not found:
         raise MissingFileError(", ".join(map(str, config.tasks)), "YAML files of tasks", "Check --tasks")
@@ -151,6 +149,8 @@ def _check_words(config: Config, tasks: list[Task]) -> None:
     if config.held_out_paraphrases and not any(task.held_out_paraphrases for task in tasks):
         names = ", ".join(task.name for task in tasks)
         raise ConfigError(f"no held-out paraphrases in {names}", "held_out_paraphrases in a task's YAML", "Leave held_out_paraphrases out")
+    if config.max_english is not None and config.max_english < 0:
+        raise ConfigError(f"max_english {config.max_english}", "0 or more", "Leave it out to take all")
     if config.shots < 0:
         raise ConfigError(f"shots {config.shots}", "0 or more", "Set --shots 0")
     if config.shots_max_tokens is not None and (config.tokenizer is None or not config.shots):

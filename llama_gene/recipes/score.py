@@ -17,11 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError
-from llama_gene.models.settings import Precision
-from llama_gene.recipes.embed import find_queries
-from llama_gene.sequences.formats import FileFormat
-from llama_gene.sequences.letters import LetterCounts, LetterPolicy
-from llama_gene.sequences.sources import Content
+from llama_gene.recipes.query_inputs import QueryInputs
+from llama_gene.sequences.letters import LetterCounts
 
 if TYPE_CHECKING:
     from llama_gene.sequences.records import Record
@@ -32,31 +29,15 @@ GROUP_LETTERS, GROUP_SIZE = 1 << 20, 1024  # of what is scored together
 
 
 @dataclass
-class Config:
+class Config(QueryInputs):
     """Log-likelihoods of sequences, or of variants against their reference."""
 
-    model: str | None = None
-    """Adapter folder of ours, any Hugging Face causal model folder, or a hub id."""
-    inputs: list[str] = field(default_factory=list)
-    """Files, folders or globs of sequences or tables, looked up here and then in data_dir, or "-" (standard input); plain or compressed."""
     mutations: Path | None = None
     """CSV or TSV of mutations of the sequences in `inputs`: columns `id` (of a sequence; may lack where there is one) and `mutation`."""
     vcf: Path | None = None
     """VCF file, plain or compressed, instead of inputs; its alleles are scored against `reference`."""
     reference: Path | None = None
     """FASTA file of the contigs that the VCF names."""
-    data_dir: Path | None = None
-    """Folder in which files are looked up that are not found here."""
-    kind: str = "dna"
-    """Alphabet of the sequences: dna, rna, protein, ..."""
-    format: FileFormat = "auto"
-    """auto tells by name and first bytes; or fasta, fastq, genbank, gff, uniprot, jsonl, json. Tables are told by .csv or .tsv."""
-    content: Content = "sequence"
-    """What is taken of a GenBank record: sequence, cds or protein."""
-    column: str = "sequence"
-    """Column of a table that holds the sequences."""
-    id_column: str = ""
-    """Column of a table, or of the mutation list, that names its rows; empty: the column `id`."""
     mutation_column: str = "mutation"
     """Column of the list that holds the mutations: A123G, V12_K14del, ..., several joined by ':', ';' or ','."""
     first_position: int = 1
@@ -65,18 +46,10 @@ class Config:
     """Columns of the list that are copied into the output, such as a measured value."""
     flank: int = 0
     """Letters on each side of a variant that are read; 0: 256 for a VCF, the whole sequence for a list."""
-    letters: LetterPolicy = field(default_factory=lambda: LetterPolicy(soft_masked="upper"))
-    """What becomes of special letters of `inputs`; with `mutations` none may be removed, or positions would shift."""
     strand: Literal["given", "both"] = "given"
     """both: the mean log-likelihood of a sequence and its reverse complement, each also on its own."""
     end: bool = False
     """Score the end of text too: the sequences are whole documents (proteins of a model that was trained on whole ones)."""
-    max_length: int = 1024
-    """Longest window of tokens that the model reads at once (at most its context); longer sequences are read in several."""
-    batch_tokens: int = 16384
-    """Tokens of a batch, padding included."""
-    precision: Precision = "float32"
-    """Arithmetic of the model; log-softmax is float32."""
     table: Literal["csv", "parquet"] = "csv"
     """Format of the output table."""
     output_dir: Path | None = None
@@ -158,6 +131,7 @@ class _Given:
 
 def _check_choices(config: Config) -> None:
     """Raise ConfigError for inputs that contradict each other."""
+    config.check()
     if config.vcf is not None and (config.inputs or config.mutations is not None):
         raise ConfigError("vcf is given beside inputs or mutations", "either --vcf and --reference, or --inputs", "Leave one out")
     if (config.vcf is None) != (config.reference is None):
@@ -198,27 +172,15 @@ _BOTH_COLUMNS = {
 
 def _read(config: Config) -> _Given:
     """Return what shall be scored, read as it is asked for."""
-    from llama_gene.sequences.queries import read_queries
-
     counts, rejected = LetterCounts(), Counter[str]()
     both = config.strand == "both"
     if config.vcf is not None:
         return _read_vcf(config, rejected, counts)
-    paths = find_queries(config.inputs, config.data_dir)
+    paths = config.find()
     files = [config.mutations] if config.mutations is not None else []
     assert config.output_dir is not None
     runtime.check_inputs_outside(config.output_dir, [*(path for path in paths if str(path) != "-"), *files])
-    id_column = config.id_column if config.mutations is None else ""
-    records = read_queries(
-        paths,
-        config.kind,
-        policy=config.letters,
-        counts=counts,
-        file_format=config.format,
-        content=config.content,
-        column=config.column,
-        id_column=id_column,
-    )
+    records = config.read(paths, counts, config.id_column if config.mutations is None else "")
     if config.mutations is None:
         columns = {**_SEQUENCE_COLUMNS, **(_BOTH_COLUMNS[False] if both else {})}
         return _Given(records, columns, False, rejected, counts, paths)

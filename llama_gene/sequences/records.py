@@ -171,6 +171,8 @@ def iterate_table(path: Path | str, columns: Sequence[str]) -> Iterator[tuple[in
         first_line = handle.readline()
         reader = csv.reader(_chain(first_line, handle), delimiter="\t" if "\t" in first_line else ",")
         header = next(reader, [])
+        if not header:
+            raise InputError(f"{where} has no header", "a header line and at least one row", "Check that the file is whole")
         for column in columns:
             if column not in header:
                 hint = did_you_mean(column, header) or "Name a column that the table has"

@@ -32,7 +32,7 @@ _HOW = (
 def results_page(report: Mapping[str, Any]) -> str:
     """Return the page of a report (what results.json holds)."""
     results = report["tasks"]
-    facts = [f"{name} {report[name]}" for name in ("template", "scorer", "split") if report.get(name)]
+    facts = [f"{name} {report[name]}" for name in ("head", "template", "scorer", "split") if report.get(name)]
     parts = [f"<h1>Evaluation of {escape(str(report['model']))}</h1>", f"<p>{escape(', '.join(facts))}. {_HOW}</p>"]
     if report.get("simulated"):
         parts.append("<p class='warning'>The data is simulated: scores say that the route works, nothing about real genes.</p>")
