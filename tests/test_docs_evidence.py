@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def test_the_tool_call_of_the_page_cites_the_number_of_a_trained_model(
     run(model, value_task(tmp_path / "task", 24), tmp_path / "runs" / "strength", "regression")
     monkeypatch.chdir(tmp_path)
     [program] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    exec(compile(program, str(PAGE), "exec"), {})  # the page is ours
+    (tmp_path / "example.py").write_text(program)
+    runpy.run_path(str(tmp_path / "example.py"))
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"The predicted strength is -?\d[\d.e+]*, says predict_regression\.", last), last

@@ -46,7 +46,7 @@ def test_a_whole_call_is_parsed_and_input_stands_for_the_questions_sequence() ->
         (CALL.replace(', "sequence": "input"', ""), "exactly model, sequence"),
         (CALL.replace('"model"', '"shell": "ls", "model"'), "exactly model, sequence"),
         (CALL.replace('"input"', "5"), "no text"),
-        (CALL.replace('"input"', '"MKV"'), "is not a DNA letter"),
+        (CALL.replace('"input"', '"MELT"'), "is not a DNA letter"),
         (CALL.replace("input", "A" * 30_000), "at most 20,000"),
         (CALL, "no sequence"),
     ],
