@@ -25,6 +25,7 @@ STAGES = {
     "evaluate": "model + held-out instructions -> table with intervals and baselines",
     "embed": "model + sequences -> their vectors, as Parquet",
     "score": "model + sequences or variants (mutation list, VCF) -> log-likelihoods",
+    "index": "annotated sequences -> an index of neighbours, for answers with evidence",
     "compare": "two models' results on the same rows -> difference with interval and p, over seeds",
     "chat": "ask a model questions in the terminal",
     "export": "base + adapter -> one checked Hugging Face folder",

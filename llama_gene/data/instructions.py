@@ -68,6 +68,8 @@ class Example(TypedDict):
     """Populations that are reported apart: "C1", "C2", "C3" of pairs, kinds of negatives."""
     source: NotRequired[str]
     """Where the row comes from, "FILE:ROW"; a question about a structure adds its residues, ":12" or ":12-14"."""
+    evidence: NotRequired[list[str]]
+    """Rows with neighbours in their instruction (`data.evidence`): what it cites; no field where nothing was asked."""
 
 
 def build_examples(
@@ -241,7 +243,7 @@ def _complete(row: Any, where: str) -> Example:
     text = row.get("input") or ""
     if not isinstance(text, str):
         raise InputError(f"{where}: input is a {type(text).__name__}", "text")
-    return Example(
+    example = Example(
         task=row.get("task") or "english",
         family=row.get("family") or "english",
         split=row.get("split") or "train",
@@ -259,3 +261,4 @@ def _complete(row: Any, where: str) -> Example:
         subsets=row.get("subsets") or [],
         source=row.get("source") or "",
     )
+    return example if row.get("evidence") is None else {**example, "evidence": row["evidence"]}

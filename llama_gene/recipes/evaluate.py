@@ -72,6 +72,12 @@ class Config:
     """Bootstrap resamples of an interval."""
     seed: int = 0
     """Seed of the bootstrap, of the floor and of the choice of documents."""
+    evidence: Path | None = None
+    """Folder written by `llama-gene index`: the nearest annotated sequences of each row stand in its prompt, as many as fit."""
+    evidence_max_identity: float = 1.0
+    """Records with an alignment above this share of equal letters are passed over, so that no row is answered by its own copy."""
+    evidence_hits: int = 3
+    """At most so many neighbours a sequence."""
     table: str | None = None
     """Print a paper's table with our column beside the published ones: llama_gene, dnahlm, or a YAML file (see launch/configs/tables). With
     scorer generate, answers are judged strictly and as the authors' script did."""
@@ -110,6 +116,7 @@ def run(config: Config) -> dict[str, Any]:
     documents = _read_documents(config)
 
     from llama_gene.models.adapters import load_model
+    from llama_gene.recipes.evaluate_evidence import add_evidence
     from llama_gene.recipes.evaluate_tasks import Asked, evaluate_task
     from llama_gene.web.figures import plot_results
     from llama_gene.web.results_page import results_page
@@ -123,6 +130,7 @@ def run(config: Config) -> dict[str, Any]:
     model, tokenizer = (None, None) if endpoint is not None else load_model(config.model)
     template = _template(config)
     asked = Asked(config, template, model, tokenizer, endpoint)
+    evidence = add_evidence(examples, config.evidence, config.evidence_max_identity, config.evidence_hits, asked)
     results, predictions = [], []
     for name, splits in examples.items():
         log.info("evaluate: %s, %s rows", name, f"{len(splits[config.split]):,}")
@@ -141,6 +149,7 @@ def run(config: Config) -> dict[str, Any]:
         "split": config.split,
         "seed": config.seed,
         "simulated": _is_simulated(config),
+        "evidence": evidence,
         "tasks": results,
         "languages": languages,
         "english": english,
@@ -167,6 +176,10 @@ def render_report(report: Mapping[str, Any]) -> str:
     parts = [f"Model `{report['model']}`, template `{report['template']}`, scorer `{report['scorer']}`, split `{report['split']}`."]
     if report["simulated"]:
         parts.append("**The data is simulated**: scores say that the route works, nothing about real genes.")
+    if report.get("evidence"):
+        from llama_gene.recipes.evaluate_evidence import render_evidence
+
+        parts.append(render_evidence(report["evidence"]))
     if report["tasks"]:
         tables = [make(report["tasks"]) for make in (results_table, baselines_table, subsets_table)]
         parts += [table.rstrip("\n") for table in tables if table]

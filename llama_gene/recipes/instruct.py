@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,12 @@ class Config:
     audit: Literal["none", "exact", "similar"] = "exact"
     """Count the test rows that share exact runs with a train row of their task, or also those with a relative by alignment (up to ten
     seconds a task for 4,000 train rows)."""
+    evidence: Path | None = None
+    """Folder written by `llama-gene index`: the nearest annotated sequences of each row stand behind its instruction, in every split."""
+    evidence_max_identity: float = 1.0
+    """Records with an alignment above this share of equal letters are passed over, so that no row is answered by its own copy."""
+    evidence_hits: int = 3
+    """At most so many neighbours a sequence."""
     max_train: int | None = None
     """At most this many training rows a task, whatever the task's YAML says."""
     max_dev: int | None = None
@@ -76,6 +82,7 @@ def run(config: Config) -> Path:
     tasks = _read_tasks(config)
     _check_words(config, [task for task, _ in tasks])
     tokenizer = _load_tokenizer(config, [task for task, _ in tasks])
+    add = _evidence(config)
     logger = get_logger(__name__)
     by_split: dict[str, list[Example]] = {split: [] for split in SPLITS}
     entries: dict[str, Any] = {}
@@ -85,7 +92,9 @@ def run(config: Config) -> Path:
         if not examples["test"]:
             raise InputError(f"task '{task.name}' has no test example left", "at least one", "Raise max_test or give more rows")
         shots = add_shots(examples, config.shots, config.seed, tokenizer, config.shots_max_tokens) if config.shots else None
+        told = {split: add(examples, split) for split in SPLITS} if add is not None else None
         entries[task.name] = _describe(table, examples, data_dir, config, tokenizer) | ({"shots": shots} if shots is not None else {})
+        entries[task.name] |= {"evidence": told} if told is not None else {}
         for split in SPLITS:
             by_split[split] += examples[split]
         counts = ", ".join(f"{split} {len(examples[split])}" for split in SPLITS)
@@ -155,6 +164,24 @@ def _check_words(config: Config, tasks: list[Task]) -> None:
         raise ConfigError(f"shots {config.shots}", "0 or more", "Set --shots 0")
     if config.shots_max_tokens is not None and (config.tokenizer is None or not config.shots):
         raise ConfigError("shots_max_tokens without shots or without a tokenizer", "both", "Set --shots and --tokenizer")
+
+
+def _evidence(config: Config) -> Callable[[dict[str, list[Example]], str], dict[str, int]] | None:
+    """Return what puts neighbours into the rows of a split and says its counts; None where no index is given."""
+    if config.evidence is None:
+        return None
+    if config.shots:
+        raise ConfigError("shots with evidence", "one of them", "Set --shots 0")
+    from llama_gene.data.evidence import EvidenceChoice, with_evidence
+    from llama_gene.data.evidence_index import open_index
+
+    index, choice = open_index(config.evidence), EvidenceChoice(config.evidence_hits, config.evidence_max_identity)
+
+    def add(examples: dict[str, list[Example]], split: str) -> dict[str, int]:
+        examples[split], counts = with_evidence(examples[split], index, choice)
+        return vars(counts)
+
+    return add
 
 
 def _by_token(tasks: Iterable[tuple[Task, Path]]) -> list[str]:

@@ -3,7 +3,7 @@
     read_queries(paths, kind, ...) -> records in the order of the files, letters checked and counted as `read_source` does
 
 A table (.csv, .tsv, plain or compressed) holds a sequence a row. Its id is that of `id_column`, else of a column named `id`, else
-TABLE:NUMBER, rows counted from 1. Every other file is read by `read_source`.
+TABLE:NUMBER, rows counted from 1; its description is "COLUMN: value" of each of `text_columns`. Every other file is read by `read_source`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def read_queries(
     content: Content = "sequence",
     column: str = "sequence",
     id_column: str = "",
+    text_columns: Sequence[str] = (),
 ) -> Iterator[Record]:
     """Yield the records of files ("-": standard input) and tables, as the policy leaves them; `counts` accounts for every letter.
 
@@ -38,7 +39,7 @@ def read_queries(
     """
     for path in paths:
         if is_table(path):
-            yield from _read_rows(path, kind, policy, counts, column, id_column)
+            yield from _read_rows(path, kind, policy, counts, column, id_column, text_columns)
         else:
             yield from read_source(path, kind, file_format=file_format, content=content, policy=policy, counts=counts)
 
@@ -52,12 +53,16 @@ def is_table(path: Path | str) -> bool:
     return str(path) != STANDARD_INPUT and bare_name(path).suffix.lower() in TABLE_SUFFIXES
 
 
-def _read_rows(path: Path | str, kind: str, policy: LetterPolicy, counts: LetterCounts, column: str, id_column: str) -> Iterator[Record]:
+def _read_rows(
+    path: Path | str, kind: str, policy: LetterPolicy, counts: LetterCounts, column: str, id_column: str, text_columns: Sequence[str]
+) -> Iterator[Record]:
     """Yield the sequences of a table."""
     stem = bare_name(path).stem
-    for number, (line, cells) in enumerate(iterate_table(path, [column, *([id_column] if id_column else [])]), start=1):
+    wanted = [column, *([id_column] if id_column else []), *text_columns]
+    for number, (line, cells) in enumerate(iterate_table(path, wanted), start=1):
         identifier = cells[id_column] if id_column else cells.get("id", "")
-        record = Record(identifier.strip() or f"{stem}:{number}", "", "".join(cells[column].split()))
+        text = "; ".join(f"{name}: {cells[name].strip()}" for name in text_columns if cells[name].strip())
+        record = Record(identifier.strip() or f"{stem}:{number}", text, "".join(cells[column].split()))
         check(record, kind, policy, f"{spoken_path(path)}, line {line}")
         yield from apply(record, kind, policy, counts)
 

@@ -11,7 +11,8 @@ more in `near_duplicates` (500 Mb of DNA: 20 MB and 0.2 GB; 16 Gb: 0.6 and 6 GB,
 
 Limits. A sketch does not tell where the shared hashes lie: half of a record copied exactly and the other half new looks like 98 %
 identity throughout, so up to 47 % of a dropped record's letters may be new (27 % with identity 0.99). A record with fewer than 20 hashes
-(4,000 letters) is never dropped: exact copies and `similarity` are for those. Proteins have no such sketch here.
+(4,000 letters) is never dropped: exact copies and `similarity` are for those. Proteins have no such sketch; their k-mers (`kmer_hashes`)
+serve `data/evidence_index.py` alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_gene.errors import ConfigError
+from llama_gene.sequences.alphabet import get_alphabet
 
 KMER = 31  # letters: 62 bits, no chance matches between genomes
 SCALED = 200
@@ -55,16 +57,35 @@ def sketch(sequence: str, scaled: int = SCALED) -> Sketch:
     >>> len(sketch("ACGTTGCC" * 1000, scaled=1).hashes), sketch("ACGNN").num_letters
     (8, 3)
     """
-    if scaled < 1:
-        raise ConfigError(f"scaled {scaled}", "1 or more: one of so many 31-mers is kept", "Set scaled: 200")
-    from sourmash import MinHash  # 0.7 s to import
-
-    minhash = MinHash(n=0, ksize=KMER, scaled=scaled)
-    minhash.add_sequence(sequence.replace("U", "T").replace("u", "t"), force=True)  # force: skip 31-mers with other letters
-    hashes = np.fromiter(minhash.hashes, dtype=np.uint64)
-    hashes.sort()
+    hashes = kmer_hashes(sequence, "dna", KMER, scaled)
     text = sequence.encode("ascii", "replace")
     return Sketch(hashes, len(text) - len(text.translate(None, _PLAIN)))
+
+
+def kmer_hashes(sequence: str, kind: str, size: int, scaled: int = 1) -> UInt64:
+    """Return the hashes of a sequence's k-mers of `size` letters that are in the lowest 1/scaled of all values, ascending, each once.
+
+    Nucleotides: the lesser of the two strands, U is T, k-mers with another letter are left out. Protein: as they stand, any letter.
+    Raises ConfigError for a `scaled` below 1, and for a kind that is neither.
+
+    >>> kmer_hashes("ACGTTGCA", "dna", 5).tolist() == kmer_hashes("TGCAACGT", "dna", 5).tolist()
+    True
+    """
+    if scaled < 1:
+        raise ConfigError(f"scaled {scaled}", f"1 or more: one of so many {size}-mers is kept", "Set scaled: 1 for all of them")
+    is_protein = kind == "protein"
+    if not is_protein and get_alphabet(kind).complement is None:
+        raise ConfigError(f"k-mers of kind '{kind}'", "dna, rna or protein", "Use one of these")
+    from sourmash import MinHash  # 0.7 s to import
+
+    minhash = MinHash(n=0, ksize=size, scaled=scaled, is_protein=is_protein)
+    if is_protein:
+        minhash.add_protein(sequence)
+    else:
+        minhash.add_sequence(sequence.replace("U", "T").replace("u", "t"), force=True)  # force: skip k-mers with other letters
+    hashes = np.fromiter(minhash.hashes, dtype=np.uint64)
+    hashes.sort()
+    return hashes
 
 
 def near_duplicates(sketches: Sequence[Sketch], identity: float = IDENTITY) -> list[int | None]:
