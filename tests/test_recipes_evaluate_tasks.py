@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,13 +12,14 @@ import pytest
 
 from llama_gene import runtime
 from llama_gene.data.instructions import Example, read_examples, write_examples
-from llama_gene.errors import ConfigError
+from llama_gene.errors import ConfigError, MissingFileError
 from llama_gene.inference.scoring import calibration_offsets
 from llama_gene.recipes.evaluate import run
 from llama_gene.recipes.evaluate_tasks import other_strand
 from llama_gene.sequences.alphabet import reverse_complement
 from tests.test_inference_endpoint import Server, said, server  # noqa: F401 (a fixture)
-from tests.test_recipes_evaluate import config, place  # noqa: F401 (a fixture)
+from tests.test_inference_go_judging import LABELS, OBO
+from tests.test_recipes_evaluate import config, example, place  # noqa: F401 (a fixture)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -132,3 +134,48 @@ def test_what_needs_a_model_here_is_refused_with_an_endpoint(place: Path, tmp_pa
     value = place / "corpus" if flag == "corpus" else True
     with pytest.raises(ConfigError, match=f"{flag} with an endpoint; expected a model that is loaded here"):
         run(config(place, tmp_path / "out", endpoint="http://127.0.0.1:1/v1", **{flag: value}))
+
+
+def write_go_instructions(folder: Path) -> Path:
+    folder.mkdir()
+    rng = random.Random(0)
+    for split, num in (("train", 8), ("dev", 6), ("test", 6)):
+        rows: list[Any] = []
+        for i in range(num):
+            answers = [[LABELS[1]], [LABELS[0], LABELS[2]], [LABELS[2], LABELS[3]]][i % 3]
+            changes = {"labels": LABELS, "answers": answers, "output": ", ".join(answers), "oracle": None}
+            rows.append({**example("function", split, i, rng), **changes})
+        write_examples(folder / f"{split}.jsonl", rows)
+    runtime.write_manifest(folder, "instruct", {}, tasks={"function_task": {"family": "function", "title": "GO"}}, simulated=True)
+    return folder
+
+
+def test_go_terms_get_fmax_and_smin_by_ontology_only_with_an_ontology(place: Path, tmp_path: Path) -> None:  # noqa: F811
+    folder = write_go_instructions(tmp_path / "instructions")
+    (tmp_path / "go.obo").write_text(OBO)
+    given = {"instructions": folder, "baseline": ["kmer", "neighbour"]}
+    result = run(config(place, tmp_path / "with", go_obo=tmp_path / "go.obo", **given))["tasks"][0]
+    assert {letter: entry["name"] for letter, entry in result["ontologies"].items()} == {
+        "P": "biological process",
+        "F": "molecular function",
+    }
+    names = ["ours", "frequency of the term", "k-mer logistic regression", "nearest neighbour"]
+    assert list(result["ontologies"]["P"]["scored"]) == names
+    text = (tmp_path / "with" / "results.md").read_text()
+    assert "| function_task | biological process | 4 | 2 | ours | " in text and "F-max [95 %]" in text
+    assert "1 of 4 labels were left out of F-max and S-min: GO id that the ontology does not know" in text
+    assert "Gene Ontology, terms propagated" in (tmp_path / "with" / "results.html").read_text()
+    result = run(config(place, tmp_path / "without", **given))["tasks"][0]
+    assert "ontologies" not in result
+    assert (
+        "function_task: F-max and S-min were not computed: they need the ontology (--go_obo FILE)."
+        in (tmp_path / "without" / "results.md").read_text()
+    )
+
+
+def test_an_ontology_without_a_task_of_go_terms_is_refused(place: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "go.obo").write_text(OBO)
+    with pytest.raises(ConfigError, match="go_obo: no task has rows with several labels that name GO ids"):
+        run(config(place, tmp_path / "out", go_obo=tmp_path / "go.obo", tasks=["pair_task"], baseline=[]))
+    with pytest.raises(MissingFileError, match="a go.obo file"):
+        run(config(place, tmp_path / "out", go_obo=tmp_path / "none.obo", tasks=["pair_task"], baseline=[]))

@@ -18,6 +18,7 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MismatchError
 
 if TYPE_CHECKING:
+    from llama_gene.data.ontology import Ontology
     from llama_gene.inference.endpoint import Endpoint
 
 RESULTS_NAME, TABLE_NAME, FIGURE_NAME, PREDICTIONS_NAME = "results.json", "results.md", "results.png", "predictions.jsonl"
@@ -68,6 +69,9 @@ class Config:
     causal models, which are probed frozen. What does not apply to a task says why. Empty: the majority alone."""
     control: bool = False
     """Train the k-mer floor on shuffled labels, too: it must sit at the majority, or the evaluation leaks."""
+    go_obo: Path | None = None
+    """The Gene Ontology (go.obo, https://geneontology.org/docs/download-ontology): tasks of GO terms then get F-max and S-min for each
+    ontology, terms propagated to those above, beside the frequency of a term and every baseline."""
     num_resamples: int = 2000
     """Bootstrap resamples of an interval."""
     seed: int = 0
@@ -107,6 +111,7 @@ def run(config: Config) -> dict[str, Any]:
     examples = _read_instructions(config)
     if config.both_strands and not any(splits[config.split][0].get("strand") == "either" for splits in examples.values()):
         raise ConfigError("both_strands: no task has strand either", "tasks whose answer no strand changes", "Leave --both_strands out")
+    ontology = _read_ontology(config, examples)
     documents = _read_documents(config)
 
     from llama_gene.models.adapters import load_model
@@ -122,7 +127,7 @@ def run(config: Config) -> dict[str, Any]:
         _measure_languages(languages, documents, "before", *load_model(config.base), config)
     model, tokenizer = (None, None) if endpoint is not None else load_model(config.model)
     template = _template(config)
-    asked = Asked(config, template, model, tokenizer, endpoint)
+    asked = Asked(config, template, model, tokenizer, endpoint, ontology)
     results, predictions = [], []
     for name, splits in examples.items():
         log.info("evaluate: %s, %s rows", name, f"{len(splits[config.split]):,}")
@@ -162,13 +167,13 @@ def run(config: Config) -> dict[str, Any]:
 
 def render_report(report: Mapping[str, Any]) -> str:
     """Return results.md: what was evaluated and how, the tables of tasks, of baselines and subsets, the table of languages."""
-    from llama_gene.web.results_table import baselines_table, remarks, results_table, subsets_table
+    from llama_gene.web.results_table import baselines_table, ontologies_table, remarks, results_table, subsets_table
 
     parts = [f"Model `{report['model']}`, template `{report['template']}`, scorer `{report['scorer']}`, split `{report['split']}`."]
     if report["simulated"]:
         parts.append("**The data is simulated**: scores say that the route works, nothing about real genes.")
     if report["tasks"]:
-        tables = [make(report["tasks"]) for make in (results_table, baselines_table, subsets_table)]
+        tables = [make(report["tasks"]) for make in (results_table, baselines_table, subsets_table, ontologies_table)]
         parts += [table.rstrip("\n") for table in tables if table]
         parts += remarks(report["tasks"])
     if report["paper_table"]:
@@ -202,7 +207,7 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
         if name not in known:
             raise ConfigError(f"there is no task '{name}' in {config.instructions}", f"one of {', '.join(known)}", "Check --tasks")
     wanted: list[str] = [config.split]
-    wanted += ["train"] if config.baseline or config.calibrate or config.control else []
+    wanted += ["train"] if config.baseline or config.calibrate or config.control or config.go_obo else []
     wanted += ["dev"] if config.split != "dev" else []  # thresholds, calibration, what a probe chooses
     chosen: dict[str, dict[str, Any]] = {
         name: {"facts": known[name], "train": [], "dev": [], config.split: []} for name in config.tasks or known
@@ -238,6 +243,21 @@ def _read_documents(config: Config) -> dict[str, tuple[str, list[str]]]:
             texts = [texts[i] for i in sorted(chosen)]
         documents[language] = (facts["kind"], texts)
     return documents
+
+
+def _read_ontology(config: Config, examples: Mapping[str, Mapping[str, Any]]) -> Ontology | None:
+    """Return the ontology that is named, None where none is. Raises ConfigError where no task is one of GO terms."""
+    if config.go_obo is None:
+        return None
+    from llama_gene.data.ontology import read_obo
+    from llama_gene.inference.go_judging import go_ids
+
+    ontology = read_obo(config.go_obo)
+    if not any(go_ids(splits[config.split]) for splits in examples.values()):
+        raise ConfigError(
+            "go_obo: no task has rows with several labels that name GO ids", "a task such as yeast_go_slim", "Leave --go_obo out"
+        )
+    return ontology
 
 
 def _template(config: Config) -> str:

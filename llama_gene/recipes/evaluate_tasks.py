@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llama_gene.data.instructions import Example
+    from llama_gene.data.ontology import Ontology
     from llama_gene.inference.endpoint import Endpoint
     from llama_gene.recipes.evaluate import Config
 
@@ -37,6 +38,7 @@ class Asked:
     model: Any = None
     tokenizer: Any = None
     endpoint: Endpoint | None = None
+    ontology: Ontology | None = None
 
     @property
     def bootstrap(self) -> tuple[int, int]:
@@ -134,11 +136,35 @@ def _closed_task(rows: Sequence[Any], prompts: Sequence[Any], splits: Mapping[st
         for line, given in zip(lines, chosen_labels(answers, labels, result["thresholds"]), strict=True):
             line |= {"answer": ", ".join(given), "chosen": given}
         result["off_list"] = sum(line.get("unknown", 0) > 0 for line in lines)
+        result |= _go_scores(rows, answers, train_rows, baselines, dev, result["notes"], asked)
     elif config.scorer == "generate":
         result["paper_scorer"] = _paper_scorer(rows, [line["text"] for line in lines], asked)
     if config.control and train_rows and not has_sets:
         result["control"] = _control(rows, labels, train_rows, known, asked)
     return result, lines
+
+
+def _go_scores(
+    rows: Sequence[Any],
+    answers: NDArray[Any],
+    train_rows: Sequence[Any],
+    baselines: Mapping[str, NDArray[Any]],
+    dev: tuple[list[Any], NDArray[Any]] | None,
+    notes: list[str],
+    asked: Asked,
+) -> dict[str, Any]:
+    """Return F-max and S-min of a task of GO terms, nothing of another; `notes` gets why they are missing or what was left out."""
+    from llama_gene.inference.go_judging import NOT_GIVEN, go_ids, judge_go
+
+    if not go_ids(rows):
+        return {}
+    if asked.ontology is None:
+        notes.append(NOT_GIVEN)
+        return {}
+    found = judge_go(rows, answers, train_rows, baselines, asked.ontology, dev, *asked.bootstrap)
+    for reason, count in found["unknown"].items():
+        notes.append(f"{count:,} of {len(rows[0]['labels']):,} labels were left out of F-max and S-min: {reason}")
+    return found
 
 
 def _answer_by_likelihood(

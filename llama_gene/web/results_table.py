@@ -72,6 +72,25 @@ def subset_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[
     return head, ["---"] * 3 + ["---:"] * (len(names) + 2), lines
 
 
+def ontologies_table(results: Sequence[Result]) -> str:
+    """Return the Markdown table of F-max and S-min, a line for each ontology and model; empty without any."""
+    head, marks, lines = ontology_cells(results)
+    return _markdown(head, marks, lines) if lines else ""
+
+
+def ontology_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return head, alignment and lines of the table of ontologies."""
+    lines = []
+    for result in results:
+        for entry in (result.get("ontologies") or {}).values():
+            counts = [f"{entry[key]:,}" for key in ("proteins", "terms")]
+            for name, scored in entry["scored"].items():
+                numbers = [with_interval(scored[key], scored[f"{key}_interval"]) for key in ("fmax", "smin")]
+                lines.append([str(result["task"]), entry["name"], *counts, name, *numbers])
+    head = ["task", "ontology", "proteins", "terms", "by", "F-max [95 %]", "S-min, bits [95 %]"]
+    return head, ["---", "---", "---:", "---:", "---", "---:", "---:"], lines
+
+
 def remarks(results: Sequence[Result]) -> list[str]:
     """Return what a reader of the tables must know: off-list answers, low against high, the authors' scorer, what was not measured."""
     found = []
