@@ -68,7 +68,8 @@ class Config:
     """What is trained on the same training rows, beside the majority: built-in names, and folders or hub ids of Hugging Face encoders or
     causal models, which are probed frozen. What does not apply to a task says why. Empty: the majority alone."""
     control: bool = False
-    """Train the k-mer floor on shuffled labels, too: it must sit at the majority, or the evaluation leaks."""
+    """Train the built-in baselines (without those of one threshold) on labels shuffled three times, too: they must sit at the majority, or
+    the evaluation leaks."""
     go_obo: Path | None = None
     """The Gene Ontology (go.obo, https://geneontology.org/docs/download-ontology): tasks of GO terms then get F-max and S-min for each
     ontology, terms propagated to those above, beside the frequency of a term and every baseline."""
@@ -167,15 +168,22 @@ def run(config: Config) -> dict[str, Any]:
 
 def render_report(report: Mapping[str, Any]) -> str:
     """Return results.md: what was evaluated and how, the tables of tasks, of baselines and subsets, the table of languages."""
-    from llama_gene.web.results_table import baselines_table, ontologies_table, remarks, results_table, subsets_table
+    from llama_gene.web import results_table as tables
 
     parts = [f"Model `{report['model']}`, template `{report['template']}`, scorer `{report['scorer']}`, split `{report['split']}`."]
     if report["simulated"]:
         parts.append("**The data is simulated**: scores say that the route works, nothing about real genes.")
     if report["tasks"]:
-        tables = [make(report["tasks"]) for make in (results_table, baselines_table, subsets_table, ontologies_table)]
-        parts += [table.rstrip("\n") for table in tables if table]
-        parts += remarks(report["tasks"])
+        of_tasks = (
+            tables.results_table,
+            tables.baselines_table,
+            tables.not_run_table,
+            tables.subsets_table,
+            tables.ontologies_table,
+            tables.controls_table,
+        )
+        parts += [text.rstrip("\n") for make in of_tasks if (text := make(report["tasks"]))]
+        parts += tables.remarks(report["tasks"])
     if report["paper_table"]:
         parts.append(report["paper_table"].rstrip("\n"))
     if report["languages"]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llama_gene.recipes.evaluate import Config
 
 Lines = list[dict[str, Any]]
+CONTROL_SHUFFLES = 3
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def _closed_task(rows: Sequence[Any], prompts: Sequence[Any], splits: Mapping[st
         result |= _go_scores(rows, answers, train_rows, baselines, dev, result["notes"], asked)
     elif config.scorer == "generate":
         result["paper_scorer"] = _paper_scorer(rows, [line["text"] for line in lines], asked)
-    if config.control and train_rows and not has_sets:
-        result["control"] = _control(rows, labels, train_rows, known, asked)
+    if config.control and train_rows:
+        result["controls"] = _controls(rows, labels, train_rows, known, asked)
     return result, lines
 
 
@@ -354,18 +355,25 @@ def task_baselines(
     return answers, told
 
 
-def _control(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], facts: Any, asked: Asked) -> dict[str, Any] | None:
-    """Return how the k-mer floor does when its training labels are shuffled: it must sit at the majority."""
+def _controls(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], facts: Any, asked: Asked) -> dict[str, Any]:
+    """Return, by title, how built-in baselines do when their training labels are shuffled, CONTROL_SHUFFLES times: at the majority."""
+    from llama_gene.inference.baselines.panel import CONTROLLED
     from llama_gene.inference.baselines.rows import shuffle_labels
     from llama_gene.inference.judging import judge_control
 
-    found, _ = task_baselines(["kmer"], rows, labels, {"train": shuffle_labels(train_rows, asked.config.seed)}, asked.config)
-    if not found:
-        return None
-    control = judge_control(rows, labels, next(iter(found.values())), train_rows, facts, *asked.bootstrap)
-    if not control["sits"]:
-        runtime.get_logger().warning("evaluate: task '%s', trained on shuffled labels: %s", rows[0]["task"], control["reason"])
-    return control
+    names = [name for name in CONTROLLED if name in asked.config.baseline] or ["kmer"]
+    found: dict[str, list[NDArray[Any]]] = {}
+    for number in range(CONTROL_SHUFFLES):
+        shuffled = {"train": shuffle_labels(train_rows, asked.config.seed + number)}
+        for title, array in task_baselines(names, rows, labels, shuffled, asked.config)[0].items():
+            found.setdefault(title, []).append(array)
+    controls = {}
+    for title, arrays in found.items():
+        controls[title] = control = judge_control(rows, labels, arrays, train_rows, facts, *asked.bootstrap)
+        if not control["sits"]:
+            told = (rows[0]["task"], title, control["reason"])
+            runtime.get_logger().warning("evaluate: task '%s', %s trained on shuffled labels: %s", *told)
+    return controls
 
 
 def _paper_scorer(rows: Sequence[Any], texts: Sequence[str], asked: Asked) -> dict[str, Any]:
