@@ -12,11 +12,10 @@ import pytest
 
 from llama_gene import runtime
 from llama_gene.data.instructions import Example, read_examples, write_examples
-from llama_gene.errors import ConfigError, MissingFileError
+from llama_gene.data.task_rows import other_strand
+from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.inference.scoring import calibration_offsets
 from llama_gene.recipes.evaluate import run
-from llama_gene.recipes.evaluate_tasks import other_strand
-from llama_gene.sequences.alphabet import reverse_complement
 from tests.test_inference_endpoint import Server, said, server  # noqa: F401 (a fixture)
 from tests.test_inference_go_judging import LABELS, OBO
 from tests.test_recipes_evaluate import config, example, place  # noqa: F401 (a fixture)
@@ -67,7 +66,7 @@ def test_both_strands_are_averaged_for_tasks_of_either_strand_alone(place: Path,
     turned.mkdir()
     for split in ("train", "dev", "test"):
         rows = read_examples(folder / f"{split}.jsonl")
-        write_examples(turned / f"{split}.jsonl", [cast("Example", other_strand(row)) for row in rows if row["sequences"]])
+        write_examples(turned / f"{split}.jsonl", [cast("Example", other_strand(row, row["kinds"])) for row in rows if row["sequences"]])
     runtime.write_manifest(turned, "instruct", {}, tasks=runtime.read_manifest(folder)["tasks"], simulated=True)
     shared = {"tasks": ["classification_task", "regression_task"], "baseline": []}
     both = run(config(place, tmp_path / "both", instructions=folder, both_strands=True, **shared))["tasks"]
@@ -87,9 +86,18 @@ def likelihoods_of(folder: Path, task: str) -> Any:
 
 def test_the_other_strand_of_a_row_turns_its_dna_and_leaves_its_protein() -> None:
     row = {"kinds": ["dna", "protein"], "sequences": ["AACG", "MKV"], "input": "DNA sequence: AACG\n####\nprotein sequence: MKV"}
-    turned = other_strand(row)
-    assert turned["sequences"] == [reverse_complement("AACG"), "MKV"] == ["CGTT", "MKV"]
+    turned = other_strand(row, ["dna", "protein"])
+    assert turned["sequences"] == ["CGTT", "MKV"]
     assert turned["input"] == "DNA sequence: CGTT\n####\nprotein sequence: MKV"
+
+
+def test_the_other_strand_of_a_row_with_its_sequence_in_the_instruction_turns_it_there_and_leaves_solved_ones() -> None:
+    row = {"kinds": ["dna"], "sequences": ["AACG"], "input": "", "instruction": "Is AACG a promoter? A\n\nIs AACG a promoter?"}
+    assert other_strand(row, ["dna"])["instruction"] == "Is AACG a promoter? A\n\nIs CGTT a promoter?"
+    pair = {"sequences": ["AACG", "CGTT"], "input": "AACG\n####\nCGTT"}
+    assert other_strand(pair, ["dna", "dna"])["input"] == "CGTT\n####\nAACG"
+    with pytest.raises(InputError, match="does not stand in the text of its row"):
+        other_strand({**row, "sequences": ["GGGG"]}, ["dna"])
 
 
 def test_both_strands_of_no_task_of_either_strand_is_refused(place: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -236,8 +236,10 @@ def _with_other_strand(rows: Sequence[Any], scores: NDArray[Any], asked: Asked) 
     """Return scores averaged over both strands, and the share of rows whose best label is the same on both."""
     import numpy as np
 
+    from llama_gene.data.task_rows import other_strand
+
     labels = list(rows[0]["labels"])
-    prompts, _ = encode_rows([other_strand(row) for row in rows], labels, asked)
+    prompts, _ = encode_rows([other_strand(row, row["kinds"]) for row in rows], labels, asked)
     fitting = [i for i, prompt in enumerate(prompts) if prompt is not None]  # the other strand may have more tokens
     other = np.array(scores, copy=True)
     if fitting:
@@ -245,18 +247,6 @@ def _with_other_strand(rows: Sequence[Any], scores: NDArray[Any], asked: Asked) 
     agree = (scores.argmax(1) == other.argmax(1))[fitting]
     facts = {"consistency": float(np.mean(agree)) if fitting else float("nan"), "rows": len(fitting)}
     return (scores + other) / 2, facts
-
-
-def other_strand(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with the reverse complement of each of its sequences that has one, in its input, too."""
-    from llama_gene.sequences.alphabet import get_alphabet, reverse_complement
-
-    text, sequences = str(row["input"]), []
-    for kind, sequence in zip(row["kinds"], row["sequences"], strict=True):
-        turned = sequence if get_alphabet(kind).complement is None else reverse_complement(sequence, kind)
-        text = text.replace(sequence, turned, 1)
-        sequences.append(turned)
-    return {**row, "input": text, "sequences": sequences}
 
 
 def _answer_freely(prompts: Sequence[Any], labels: Sequence[str], asked: Asked) -> tuple[NDArray[Any], Lines]:
