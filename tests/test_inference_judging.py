@@ -265,6 +265,21 @@ def test_a_control_over_shuffles_has_the_error_of_the_shuffles_too() -> None:
     assert not leaking["sits"] and "99.99 %" in leaking["reason"]
 
 
+def test_a_baseline_of_several_seeds_has_their_mean_and_deviation() -> None:
+    truth = np.arange(200) % 2
+    subsets = [["C1"] if i % 3 else ["C3"] for i in range(200)]
+    rows, seeds = make_rows(truth, CONFORM, "pair", subsets=subsets), [noisy(truth, 2, 0.4, k) for k in (1, 2, 3)]
+    result = judge(rows, CONFORM, noisy(truth, 2, 0.9), rows, {"LoRA of x": seeds}, num_resamples=200)
+    entry = result["baselines"]["LoRA of x"]
+    scores = [float(np.mean(array.argmax(1) == truth)) for array in seeds]
+    assert entry["scores"] == pytest.approx(scores) and entry["score"] == pytest.approx(np.mean(scores))
+    assert entry["sd"] == pytest.approx(np.std(scores, ddof=1)) and entry["interval"][0] < entry["score"] < entry["interval"][1]
+    assert entry["difference"] == pytest.approx(result["score"] - np.mean(scores)) and entry["p"] < 0.05
+    c3 = np.arange(200) % 3 == 0
+    assert result["subsets"]["C3"]["baselines"]["LoRA of x"] == pytest.approx(np.mean([(a.argmax(1) == truth)[c3].mean() for a in seeds]))
+    assert "sd" not in result["baselines"]["majority"]
+
+
 def test_a_control_of_several_labels_a_row_is_held_against_the_majority_alone() -> None:
     rows = [{"task": "t", "family": "function", "output": "a", "answers": ["a"] if i % 2 else ["a", "b"]} for i in range(60)]
     found = judge_control(rows, ["a", "b"], [np.tile([0.9, 0.1], (60, 1))] * 3, num_resamples=50)

@@ -16,6 +16,7 @@ from llama_gene.data.task_rows import other_strand
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.inference.scoring import calibration_offsets
 from llama_gene.recipes.evaluate import run
+from llama_gene.training.settings import TrainSettings
 from tests.test_inference_endpoint import Server, said, server  # noqa: F401 (a fixture)
 from tests.test_inference_go_judging import LABELS, OBO
 from tests.test_recipes_evaluate import config, example, place  # noqa: F401 (a fixture)
@@ -110,6 +111,24 @@ def test_a_model_that_is_no_built_in_name_is_probed(place: Path, tmp_path: Path)
     result = run(config(place, tmp_path / "out", tasks=["classification_task"], baseline=["gc", path]))["tasks"][0]
     assert set(result["baselines"]) == {"majority", "GC content", "probe of base"}
     assert "dev" in result["baseline_facts"]["probe of base"]["note"]
+
+
+def test_a_lora_baseline_is_trained_with_three_seeds_on_the_same_splits(place: Path, tmp_path: Path) -> None:  # noqa: F811
+    quick = TrainSettings(steps=2, batch_size=4, learning_rate=1e-2, precision="fp32", report_to=[])
+    given = {"lora_baseline": [str(place / "base")], "baseline": [], "baseline_train": quick}
+    results = run(config(place, tmp_path / "out", tasks=["pair_task", "function_task"], **given))["tasks"]
+    entry = results[0]["baselines"]["LoRA of base"]
+    assert len(entry["scores"]) == 3 and entry["score"] == pytest.approx(np.mean(entry["scores"]))
+    assert results[0]["baseline_facts"]["LoRA of base"]["note"].startswith("3 seeds; the first: sequence head, step ")
+    assert results[1]["baseline_facts"]["LoRA of base"] == {"reason": "the answers are free text"}
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "of 3 seeds)" in text and "| LoRA of base | the answers are free text | function_task |" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no work folder is left
+
+
+def test_fewer_than_three_seeds_of_a_lora_baseline_are_refused(place: Path, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(ConfigError, match="baseline_seeds is 1; expected 3 or more"):
+        run(config(place, tmp_path / "out", lora_baseline=["x"], baseline_seeds=1))
 
 
 def test_what_does_not_apply_says_why(place: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MismatchError
+from llama_gene.models.settings import LoraSettings
+from llama_gene.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from llama_gene.data.ontology import Ontology
@@ -67,6 +69,19 @@ class Config:
     baseline: list[str] = field(default_factory=lambda: list(BUILT_IN))
     """What is trained on the same training rows, beside the majority: built-in names, and folders or hub ids of Hugging Face encoders or
     causal models, which are probed frozen. What does not apply to a task says why. Empty: the majority alone."""
+    lora_baseline: list[str] = field(default_factory=list)
+    """Folders or hub ids of Hugging Face encoders or causal models that are tuned by LoRA under a head on the same training rows, dev
+    choosing the checkpoint; each with baseline_seeds seeds, of which the table gives mean and deviation."""
+    baseline_seeds: int = 3
+    """Trainings of each lora_baseline, 3 or more: seeds baseline_train.seed, the next, and so on."""
+    baseline_train: TrainSettings = field(
+        default_factory=lambda: TrainSettings(
+            epochs=3.0, batch_size=32, learning_rate=5e-4, warmup_share=0.1, scheduler="linear", report_to=[]
+        )
+    )
+    """How each lora_baseline is trained."""
+    baseline_lora: LoraSettings = field(default_factory=lambda: LoraSettings(target_modules=[], modules_to_save=[]))
+    """Adapter of each lora_baseline; target_modules []: every linear layer of the body. The head trains whole."""
     control: bool = False
     """Train the built-in baselines (without those of one threshold) on labels shuffled three times, too: they must sit at the majority, or
     the evaluation leaks."""
@@ -106,6 +121,10 @@ def run(config: Config) -> dict[str, Any]:
         raise ConfigError("model or output_dir is not given", "--model and --output_dir")
     if config.instructions is None and config.corpus is None and not config.english:
         raise ConfigError("none of instructions, corpus and english is given", "--instructions FOLDER, --corpus FOLDER or --english TASK")
+    if config.lora_baseline and config.baseline_seeds < 3:
+        raise ConfigError(
+            f"baseline_seeds is {config.baseline_seeds}", "3 or more: a training with a random start has a spread", "Raise it"
+        )
     paper_table = _paper_table(config)
     endpoint = _endpoint(config)
     english = _measure_english(config)
@@ -215,7 +234,7 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
         if name not in known:
             raise ConfigError(f"there is no task '{name}' in {config.instructions}", f"one of {', '.join(known)}", "Check --tasks")
     wanted: list[str] = [config.split]
-    wanted += ["train"] if config.baseline or config.calibrate or config.control or config.go_obo else []
+    wanted += ["train"] if config.baseline or config.lora_baseline or config.calibrate or config.control or config.go_obo else []
     wanted += ["dev"] if config.split != "dev" else []  # thresholds, calibration, what a probe chooses
     chosen: dict[str, dict[str, Any]] = {
         name: {"facts": known[name], "train": [], "dev": [], config.split: []} for name in config.tasks or known

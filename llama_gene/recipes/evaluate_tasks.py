@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_gene import runtime
@@ -131,7 +131,9 @@ def _closed_task(rows: Sequence[Any], prompts: Sequence[Any], splits: Mapping[st
         answers, lines, more = _answer_by_likelihood(rows, prompts, splits, asked)
         dev = _answered_dev(labels, splits, asked) if has_sets else None
     baselines, told = task_baselines(config.baseline, rows, labels, splits, config)
-    result = judge(rows, labels, answers, train_rows, baselines, known, dev, *asked.bootstrap) | more
+    tuned, told_tuned = lora_baselines(rows, labels, splits, config)
+    told |= told_tuned
+    result = judge(rows, labels, answers, train_rows, {**baselines, **tuned}, known, dev, *asked.bootstrap) | more
     result["baseline_facts"] = told
     if has_sets:
         for line, given in zip(lines, chosen_labels(answers, labels, result["thresholds"]), strict=True):
@@ -310,7 +312,7 @@ def _free_text_task(rows: Sequence[Any], prompts: Sequence[Any], splits: Mapping
     found, told = task_baselines(asked.config.baseline, rows, classes, splits, asked.config) if classes else ({}, {})
     baselines = {name: [classes[k] for k in chances.argmax(1)] for name, chances in found.items() if chances.ndim == 2}
     result = judge_text(rows, texts, splits["train"], baselines, *asked.bootstrap)
-    result["baseline_facts"] = told
+    result["baseline_facts"] = told | lora_baselines(rows, [], splits, asked.config)[1]
     return result, [{"answer": text, "text": text} for text in texts]
 
 
@@ -342,6 +344,33 @@ def task_baselines(
         best = baseline.numbers if family == "regression" and baseline.numbers is not None else baseline.scores
         if baseline.is_there and best is not None:
             answers[title] = best
+    return answers, told
+
+
+def lora_baselines(
+    rows: Sequence[Any], labels: list[str], splits: Mapping[str, Any], config: Config
+) -> tuple[dict[str, list[NDArray[np.float64]]], dict[str, dict[str, Any]]]:
+    """Return (answers of each seed by title, what each was or why it is not there) of the models in `lora_baseline`."""
+    from llama_gene.recipes.classify_heads import lora_baseline
+
+    assert config.output_dir is not None
+    work_dir = config.output_dir.with_name(config.output_dir.name + ".work")
+    answers: dict[str, list[NDArray[np.float64]]] = {}
+    told: dict[str, dict[str, Any]] = {}
+    train_rows, dev_rows = splits.get("train") or [], splits.get("dev") or []
+    for name in config.lora_baseline:
+        title = f"LoRA of {name.rstrip('/').rsplit('/', 1)[-1]}"
+        for number in range(config.baseline_seeds):
+            train = replace(config.baseline_train, seed=config.baseline_train.seed + number)
+            given = (rows[0]["family"], labels, train, config.baseline_lora, work_dir)
+            found = lora_baseline(name, train_rows, dev_rows, rows, *given, config.max_length, config.batch_tokens)
+            if not found.is_there:
+                told[title] = {"reason": found.reason}
+                break
+            best = found.numbers if found.numbers is not None else found.scores
+            assert best is not None
+            answers.setdefault(title, []).append(best)
+            told.setdefault(title, {"note": f"{config.baseline_seeds} seeds; the first: {found.note}"})
     return answers, told
 
 

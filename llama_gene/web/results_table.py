@@ -48,6 +48,8 @@ def baseline_cells(results: Sequence[Result]) -> tuple[list[str], list[str], lis
     for result in results:
         for name, entry in (result.get("baselines") or {}).items():
             theirs = with_interval(entry["score"], entry["interval"])
+            if entry.get("sd") is not None:
+                theirs += f" (sd {number(entry['sd'])} of {len(entry['scores'])} seeds)"
             difference = with_interval(entry["difference"], entry["difference_interval"], sign=True)
             what = baseline_words((result.get("baseline_facts") or {}).get(name) or {})
             lines.append([str(result["task"]), name, theirs, difference, p_value(entry["p"]), entry["test"] or "-", what])
