@@ -126,11 +126,6 @@ def test_a_lora_baseline_is_trained_with_three_seeds_on_the_same_splits(place: P
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no work folder is left
 
 
-def test_fewer_than_three_seeds_of_a_lora_baseline_are_refused(place: Path, tmp_path: Path) -> None:  # noqa: F811
-    with pytest.raises(ConfigError, match="baseline_seeds is 1; expected 3 or more"):
-        run(config(place, tmp_path / "out", lora_baseline=["x"], baseline_seeds=1))
-
-
 def test_what_does_not_apply_says_why(place: Path, tmp_path: Path) -> None:  # noqa: F811
     result = run(config(place, tmp_path / "out", tasks=["classification_task"], baseline=["identity"]))["tasks"][0]
     assert result["baseline_facts"]["identity only"] == {"reason": "rows are no pairs"} and list(result["baselines"]) == ["majority"]

@@ -145,7 +145,7 @@ def judge(
     measures = _measures(task, ours)
     if task.first not in measures:
         notes.append(f"{task.name(task.first)} needs probabilities, and the answers are labels")
-    notes += _at_which_prior(task, measures)
+    notes += _at_which_prior(task, measures) + _one_answer(rows, task)
     first = task.first if task.first in measures else "accuracy"
     result: dict[str, Any] = {
         "metric": task.name(first),
@@ -560,6 +560,13 @@ def _low_high(task: _Task, read: _Read, seed: int, num_resamples: int) -> dict[s
     chosen = read.predicted >= num // 2 if read.chances is None else read.chances[:, num // 2 :].sum(1) > 0.5
     right = intervals.share((chosen == high) & (read.predicted != OFF_LIST))
     return {"accuracy": right.value(), "interval": _interval(right, task.groups, seed, num_resamples), "reason": None}
+
+
+def _one_answer(rows: Sequence[Example], task: _Task) -> list[str]:
+    """Return a note where all rows have one answer: whoever always says it has all right, and MCC and areas say nothing."""
+    if len(rows) < 2 or task.sets is not None or len(set(task.truth.tolist())) > 1:
+        return []
+    return [f"all {len(rows):,} rows have the answer '{rows[0]['output']}': nothing is told apart"]
 
 
 def _at_which_prior(task: _Task, measures: Mapping[str, Measure]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MismatchError
 from llama_gene.models.settings import LoraSettings
+from llama_gene.recipes.evaluate_checks import check_baselines, check_config, check_rows
 from llama_gene.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -117,14 +118,8 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Evaluate, write the folder and return what results.json holds."""
-    if config.model is None or config.output_dir is None:
-        raise ConfigError("model or output_dir is not given", "--model and --output_dir")
-    if config.instructions is None and config.corpus is None and not config.english:
-        raise ConfigError("none of instructions, corpus and english is given", "--instructions FOLDER, --corpus FOLDER or --english TASK")
-    if config.lora_baseline and config.baseline_seeds < 3:
-        raise ConfigError(
-            f"baseline_seeds is {config.baseline_seeds}", "3 or more: a training with a random start has a spread", "Raise it"
-        )
+    check_config(config)
+    assert config.model is not None and config.output_dir is not None
     paper_table = _paper_table(config)
     endpoint = _endpoint(config)
     english = _measure_english(config)
@@ -133,6 +128,7 @@ def run(config: Config) -> dict[str, Any]:
         raise ConfigError("both_strands: no task has strand either", "tasks whose answer no strand changes", "Leave --both_strands out")
     ontology = _read_ontology(config, examples)
     documents = _read_documents(config)
+    check_baselines(config)
 
     from llama_gene.models.adapters import load_model
     from llama_gene.recipes.evaluate_tasks import Asked, evaluate_task
@@ -248,6 +244,7 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
             raise InputError(
                 f"task '{name}' has no {config.split} row in {config.instructions}", "held-out rows", "Leave it out with --tasks"
             )
+        check_rows(name, splits, bool(config.baseline or config.lora_baseline))
     return chosen
 
 

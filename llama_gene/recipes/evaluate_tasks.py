@@ -55,8 +55,6 @@ def evaluate_task(name: str, splits: Mapping[str, Any], asked: Asked) -> tuple[d
     config = asked.config
     rows: list[Any] = splits[config.split]
     labels: list[str] = rows[0]["labels"]
-    if any(row["labels"] != labels for row in rows):
-        raise InputError(f"rows of task '{name}' have different lists of labels", "one list a task", "Write the instructions again")
     facts: dict[str, Any] = splits["facts"]
     common = {"task": name, "family": rows[0]["family"], "title": facts.get("title", name), "published": facts.get("published") or None}
     prompts, shortened = encode_rows(rows, labels if config.scorer == "likelihood" else [], asked)
