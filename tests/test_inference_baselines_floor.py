@@ -6,7 +6,8 @@ import random
 
 import numpy as np
 
-from llama_gene.inference.baselines.simple import kmer_floor, majority_baseline
+from llama_gene.data.structure import show_middle
+from llama_gene.inference.baselines.simple import _middle_residues, asks_middle, kmer_floor, majority_baseline
 
 
 def row(output: str, *sequences: str) -> dict[str, object]:
@@ -72,6 +73,26 @@ def test_a_structure_floor_sees_where_the_last_residues_are() -> None:
     chances = kmer_floor(rows[:150], rows[150:], ["protein"], "structure", ["coil", "helix"])
     assert chances is not None
     assert (chances.argmax(1) == [i % 2 for i in range(150, 200)]).mean() > 0.95
+
+
+def test_a_structure_floor_sees_where_the_residue_in_the_middle_is() -> None:
+    rng = random.Random(0)
+
+    def window(i: int) -> dict[str, object]:  # each window holds a W and a Y; the one in the middle decides
+        one, other = "WY" if i % 2 else "YW"
+        text = random_text(rng, "AG", 14) + other + one + random_text(rng, "AG", 15)
+        return {**row("helix" if i % 2 else "coil", text), "input": show_middle(text)}
+
+    rows = [window(i) for i in range(160)]
+    assert asks_middle("structure", rows) and rows[1]["sequences"][0][15] == "W"  # type: ignore[index]
+    chances = kmer_floor(rows[:120], rows[120:], ["protein"], "structure", ["coil", "helix"])
+    assert chances is not None
+    assert (chances.argmax(1) == [i % 2 for i in range(120, 160)]).all()
+
+
+def test_residues_are_counted_from_the_middle() -> None:
+    assert _middle_residues("AMKQA") == ["-2A", "-1M", "0K", "1Q", "2A"]
+    assert _middle_residues("C" * 15 + "K" + "D" * 15)[6:9] == ["-1C", "0K", "1D"] and len(_middle_residues("C" * 31)) == 15
 
 
 def test_labels_that_training_does_not_hold_get_no_probability() -> None:

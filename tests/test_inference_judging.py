@@ -246,12 +246,49 @@ def test_a_control_that_knows_nothing_sits_at_the_majority_and_one_that_peeks_do
     rng = np.random.default_rng(0)
     truth = (rng.random(400) < 0.3).astype(int)
     rows = make_rows(truth, PROMOTER)
-    blind = judge_control(rows, PROMOTER, (rng.random(400) < 0.3).astype(int), num_resamples=300)
+    blind = judge_control(rows, PROMOTER, [(rng.random(400) < 0.3).astype(int)], num_resamples=300)
     assert blind["sits"] and blind["reason"] is None and blind["majority"] == pytest.approx(1 - truth.mean())
-    peeking = judge_control(rows, PROMOTER, noisy(truth, 2, 0.95), num_resamples=300)
+    peeking = judge_control(rows, PROMOTER, [noisy(truth, 2, 0.95)], num_resamples=300)
     assert not peeking["sits"] and "beats the majority's" in peeking["reason"]
-    weak = judge_control(rows, PROMOTER, noisy(truth, 2, 0.3), num_resamples=300)  # worse than the majority, and yet it knows
+    weak = judge_control(rows, PROMOTER, [noisy(truth, 2, 0.3)], num_resamples=300)  # worse than the majority, and yet it knows
     assert not weak["sits"] and weak["reason"].startswith("MCC is")
+
+
+def test_a_control_over_shuffles_has_the_error_of_the_shuffles_too() -> None:
+    truth = np.arange(400) % 2
+    rows = make_rows(truth, PROMOTER)
+    by_lot = [noisy(truth, 2, 0.6), noisy(1 - truth, 2, 0.6, 1), noisy(truth, 2, 0.1, 2)]  # once along, once against, once neither
+    found = judge_control(rows, PROMOTER, by_lot, num_resamples=300)
+    assert found["sits"] and found["sd"] > 0.2 and len(found["scores"]) == 3
+    assert found["score"] == pytest.approx(np.mean(found["scores"])) and found["interval"][0] < 0.5 < found["interval"][1]
+    leaking = judge_control(rows, PROMOTER, [noisy(truth, 2, 0.3, k) for k in range(3)], num_resamples=300)
+    assert not leaking["sits"] and "99.99 %" in leaking["reason"]
+
+
+def test_a_baseline_of_several_seeds_has_their_mean_and_deviation() -> None:
+    truth = np.arange(200) % 2
+    subsets = [["C1"] if i % 3 else ["C3"] for i in range(200)]
+    rows, seeds = make_rows(truth, CONFORM, "pair", subsets=subsets), [noisy(truth, 2, 0.4, k) for k in (1, 2, 3)]
+    result = judge(rows, CONFORM, noisy(truth, 2, 0.9), rows, {"LoRA of x": seeds}, num_resamples=200)
+    entry = result["baselines"]["LoRA of x"]
+    scores = [float(np.mean(array.argmax(1) == truth)) for array in seeds]
+    assert entry["scores"] == pytest.approx(scores) and entry["score"] == pytest.approx(np.mean(scores))
+    assert entry["sd"] == pytest.approx(np.std(scores, ddof=1)) and entry["interval"][0] < entry["score"] < entry["interval"][1]
+    assert entry["difference"] == pytest.approx(result["score"] - np.mean(scores)) and entry["p"] < 0.05
+    c3 = np.arange(200) % 3 == 0
+    assert result["subsets"]["C3"]["baselines"]["LoRA of x"] == pytest.approx(np.mean([(a.argmax(1) == truth)[c3].mean() for a in seeds]))
+    assert "sd" not in result["baselines"]["majority"]
+
+
+def test_a_control_of_several_labels_a_row_is_held_against_the_majority_alone() -> None:
+    rows = [{"task": "t", "family": "function", "output": "a", "answers": ["a"] if i % 2 else ["a", "b"]} for i in range(60)]
+    found = judge_control(rows, ["a", "b"], [np.tile([0.9, 0.1], (60, 1))] * 3, num_resamples=50)
+    assert found["sits"] and found["chance"] is None and found["metric"] == "micro-F1" and found["sd"] == pytest.approx(0.0)
+
+
+def test_a_pair_task_without_a_prior_says_whose_share_of_positives_aupr_is_at() -> None:
+    result = judge(make_rows([0, 1, 1, 0], CONFORM, "pair"), CONFORM, noisy(np.array([0, 1, 1, 0]), 2, 1.0), num_resamples=50)
+    assert result["notes"] == ["AUPR is 1.000 at the 50 % of positives of these rows; the task states no prior (`prior` in its YAML)"]
 
 
 def test_two_models_differ_by_their_first_metric_and_mcc_over_seeds() -> None:

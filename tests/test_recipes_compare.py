@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,12 @@ def test_what_cannot_be_compared_is_said(place: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no task in common"):
         run(config(place, tmp_path / "out", ["good-1"], [str(other)]))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "holds no prediction"), ('{"task"', r"line 1: '\{"), ('{"a": 1}\n', "line 1: ")])
+def test_a_file_of_predictions_that_is_none_is_refused_in_one_line(place: Path, tmp_path: Path, text: str, message: str) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(place / "poor-0", broken)
+    (broken / "predictions.jsonl").write_text(text)
+    with pytest.raises(InputError, match=message):
+        run(Config([broken], [place / "poor-0"], num_resamples=50, output_dir=tmp_path / "out"))

@@ -127,9 +127,14 @@ def test_generated_answers_off_the_list_are_counted_as_wrong(place: Path, tmp_pa
 
 def test_a_control_on_shuffled_labels_is_written_into_the_table(place: Path, tmp_path: Path) -> None:
     report = run(config(place, tmp_path / "out", tasks=["classification_task"], control=True))
-    control = report["tasks"][0]["control"]
-    assert control["metric"] == "accuracy" and control["sits"] and control["majority"] == pytest.approx(5 / 9)
-    assert "classification_task, trained on shuffled labels: accuracy" in (tmp_path / "out" / "results.md").read_text()
+    controls = report["tasks"][0]["controls"]
+    assert set(controls) == {"k-mer logistic regression", "positional logistic regression", "nearest neighbour"}
+    for control in controls.values():
+        assert control["metric"] == "accuracy" and control["sits"] and control["majority"] == pytest.approx(5 / 9)
+        assert len(control["scores"]) == 3 and control["interval"][0] < control["score"] < control["interval"][1]
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "| classification_task | nearest neighbour | 3 | accuracy |" in text
+    assert "Trained on shuffled labels" in (tmp_path / "out" / "results.html").read_text()
 
 
 @pytest.mark.parametrize("scorer", ["likelihood", "generate"])

@@ -11,7 +11,7 @@ import pytest
 
 from llama_gene.inference.judging import TaskFacts, judge
 from llama_gene.web.results_page import results_page
-from llama_gene.web.results_table import baselines_table, remarks, results_table, subsets_table
+from llama_gene.web.results_table import baselines_table, controls_table, not_run_table, remarks, results_table, subsets_table
 from tests.test_inference_judging import CONFORM, make_rows, noisy
 
 
@@ -36,6 +36,10 @@ def pair_result() -> dict[str, Any]:
     subsets = [["C1"] if i % 3 else ["C3"] for i in range(120)]
     rows, scores = make_rows(truth, CONFORM, "pair", subsets=subsets), noisy(truth, 2, 0.7)
     result = judge(rows, CONFORM, scores, rows, {"identity only": noisy(truth, 2, 0.2, 1)}, TaskFacts(prior=0.1), num_resamples=100)
+    result["baseline_facts"] = {
+        "identity only": {"note": "by name", "coverage": 0.5},
+        "GC content": {"reason": "no sequence is DNA or RNA"},
+    }
     return {"task": "pairs <b>", "family": "pair", "n": 120, "rejected": 0, "shortened": 0, "published": None, **result}
 
 
@@ -48,10 +52,20 @@ def regression_result() -> dict[str, Any]:
 def test_baselines_and_subsets_have_tables_of_their_own() -> None:
     result = pair_result()
     lines = baselines_table([result]).splitlines()
-    assert lines[0] == "| task | baseline | its score [95 %] | ours less it [95 %] | p | test |" and len(lines) == 4
-    assert re.search(r"\| identity only \| 0\.\d{3} \[.*\] \| \+0\.\d{3} \[[+-].*\] \| .* \| permutation of 120 groups \|", lines[3])
+    assert lines[0] == "| task | baseline | its score [95 %] | ours less it [95 %] | p | test | what it was |" and len(lines) == 4
+    assert re.search(
+        r"\| identity only \| 0\.\d{3} \[.*\] \| \+0\.\d{3} \[[+-].*\] \| .* \| permutation of 120 groups \| by name; evidence", lines[3]
+    )
+    assert lines[3].endswith("by name; evidence for 50.0 % of the rows |")
     assert [line.split(" | ")[1] for line in subsets_table([result]).splitlines()[2:]] == ["C1", "C3"]
     assert subsets_table([regression_result()]) == "" and baselines_table([{"task": "x"}]) == ""
+
+
+def test_a_baseline_that_was_not_run_says_why_and_where() -> None:
+    lines = not_run_table([pair_result(), {**pair_result(), "task": "others"}]).splitlines()
+    assert lines[0] == "| baseline not run | why | tasks |"
+    assert lines[2:] == ["| GC content | no sequence is DNA or RNA | pairs <b>, others |"]
+    assert not_run_table([regression_result()]) == ""
 
 
 def test_remarks_say_why_a_number_is_missing() -> None:
@@ -59,10 +73,15 @@ def test_remarks_say_why_a_number_is_missing() -> None:
     assert "Answers off the list of labels (counted as wrong): gfp 2." in text
     assert "gfp, accuracy of low against high: not given, 90.0 % of the test rows are high: both classes must hold 20 %." in text
     assert "gfp, by the authors' scorer: 0.500." in text
-    control = {"metric": "accuracy", "score": 0.9, "sits": False, "reason": "MCC is 0.8"}
+    control: dict[str, Any] = {
+        "metric": "accuracy", "scores": [0.9] * 3, "score": 0.9, "sd": 0.01, "interval": [0.85, 0.95], "majority": 0.5,
+        "chance": {"metric": "MCC", "score": 0.8, "interval": [0.7, 0.9]}, "sits": False, "reason": "MCC is 0.8",
+    }  # fmt: skip
+    leaking = [{"task": "x", "controls": {"k-mers": control}}]
+    assert remarks(leaking) == ["x, k-mers trained on shuffled labels does NOT sit at the majority: MCC is 0.8."]
     assert (
-        "trained on shuffled labels: accuracy 0.900, does NOT sit at the majority: MCC is 0.8."
-        in remarks([{"task": "x", "control": control}])[0]
+        "| x | k-mers | 3 | accuracy | 0.900 [0.850, 0.950] (sd 0.010) | 0.500 | MCC +0.800 [+0.700, +0.900] | does NOT sit: MCC is 0.8 |"
+        in controls_table(leaking)
     )
 
 
@@ -98,7 +117,7 @@ def test_the_page_is_whole_html_and_loads_nothing(report: dict[str, Any]) -> Non
     tags.feed(page)
     assert tags.open == [] and tags.loads == [] and tags.images == 3  # bars, confusion, calibration
     assert "runs/a&amp;b" in page and "pairs &lt;b&gt;" in page and "The data is simulated" in page
-    for words in ("identity only", "Brier", "Q", "bits before", "1.900", "C3", "AUPR at prior 0.1"):
+    for words in ("identity only", "Brier", "Q", "bits before", "1.900", "C3", "AUPR at prior 0.1", "no sequence is DNA or RNA"):
         assert words in page
 
 

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 from llama_gene.data.structure import UNKNOWN, read_states
 from llama_gene.data.tables import place_of, read_rows
@@ -194,8 +194,36 @@ def with_other_strand(kinds: Sequence[str], rows: Iterable[TaskRow]) -> list[Tas
     """Return rows, each followed by its reverse complement (unless that is the same): for tasks whose answer no strand changes."""
     both: list[TaskRow] = []
     for row in rows:
-        turned = [reverse_complement(sequence, kind) for kind, sequence in zip(kinds, row["sequences"], strict=True)]
+        turned = other_strand(row, kinds)
         both.append(row)
-        if turned != row["sequences"]:
-            both.append({**row, "sequences": turned})
+        if turned["sequences"] != row["sequences"]:
+            both.append(cast("TaskRow", turned))
     return both
+
+
+def other_strand(row: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    """Return a row with the reverse complement of each of its sequences that has one; an instruction example's text turns with them.
+
+    The sequences stand in its input, or (template `dnahlm`) in its instruction, behind solved ones. Raises InputError where in neither.
+    """
+    turned = [
+        sequence if get_alphabet(kind).complement is None else reverse_complement(sequence, kind)
+        for kind, sequence in zip(kinds, row["sequences"], strict=True)
+    ]
+    changes: dict[str, Any] = {"sequences": turned}
+    if "input" in row:
+        key = "input" if row["input"] else "instruction"
+        changes[key] = _replace_in_order(str(row[key]), row["sequences"], turned)
+    return {**row, **changes}
+
+
+def _replace_in_order(text: str, old: Sequence[str], new: Sequence[str]) -> str:
+    """Return a text with its last mention of each sequence, in their order, replaced."""
+    end, parts = len(text), []
+    for sequence, other in zip(reversed(old), reversed(new), strict=True):
+        place = text.rfind(sequence, 0, end)
+        if place < 0:
+            raise InputError(f"'{sequence[:20]}...' does not stand in the text of its row", "the row's sequence", "Write the rows again")
+        parts += [text[place + len(sequence) : end], other]
+        end = place
+    return text[:end] + "".join(reversed(parts))

@@ -78,6 +78,55 @@ class OntologyScores:
     num_terms: int
 
 
+@dataclass(frozen=True)
+class Aspect:
+    """One ontology of a task, propagated: what scores of the task's own terms are held against."""
+
+    letter: str
+    truth: list[frozenset[str]]
+    """Of each protein; empty for one without a term of this ontology."""
+    columns: list[str]
+    """Scored and trained terms with all above them, roots left out."""
+    below: list[list[int]]
+    """Of each column: the numbers of the scored terms that it is or stands above."""
+    bits: dict[str, float]
+    """Information of the terms, from train."""
+    naive: Floats
+    """(N, columns): the frequency baseline."""
+
+    def raised(self, scores: NDArray[np.floating]) -> Floats:
+        """Return (N, columns) from scores of the task's terms (N, K): a term above several takes the highest of their scores."""
+        found = np.zeros((len(scores), len(self.columns)))
+        for number, below in enumerate(self.below):
+            if below:
+                found[:, number] = np.asarray(scores, dtype=np.float64)[:, below].max(axis=1)
+        return found
+
+
+def read_aspects(ontology: Ontology, truth: Truth, terms: Sequence[str], train: Truth, unknown: Counter[str] | None = None) -> list[Aspect]:
+    """Return each ontology in which a protein has a true term.
+
+    `truth` and `train` are annotations as they are given; all are propagated here. Terms that the ontology does not know (a file of
+    another year) are left out and counted in `unknown`, once each time they occur. Raises InputError where it knows none of `terms`.
+    """
+    if terms and not any(map(ontology.resolve, terms)):
+        raise InputError(f"the ontology knows none of the {len(terms)} scored terms ({terms[0]}, ...)", "GO ids such as GO:0005829")
+    above = [frozenset().union(*ontology.propagate([term], unknown).values()) for term in terms]
+    true, known = [ontology.propagate(own, unknown) for own in truth], [ontology.propagate(own, unknown) for own in train]
+    found = []
+    for letter in ASPECTS.values():
+        own_truth, own_train = [sets[letter] for sets in true], [sets[letter] for sets in known]
+        if not any(own_truth):
+            continue
+        listed = {term for own in (*above, *own_train) for term in own}
+        columns = sorted(term for term in listed if ontology.terms[term].aspect == letter)
+        below = [[place for place, own in enumerate(above) if column in own] for column in columns]
+        annotated = [own for own in own_train if own]  # a protein without a term of this ontology is unknown, not negative
+        naive = naive_scores(annotated, columns, len(truth)) if annotated else np.zeros((len(truth), len(columns)))
+        found.append(Aspect(letter, own_truth, columns, below, information_content(ontology, annotated), naive))
+    return found
+
+
 def score_ontologies(
     ontology: Ontology,
     truth: Truth,
@@ -88,41 +137,21 @@ def score_ontologies(
 ) -> dict[str, OntologyScores]:
     """Return F-max and S-min of each ontology in which a protein has a true term, by its letter.
 
-    `truth` and `train` are annotations as they are given, `scores` (N, K) those of `terms`: all are propagated here, a term above several
-    takes the highest of their scores, and the information of terms is that of `train`. Terms that the ontology does not know (a file of
-    another year) are left out and counted in `unknown`, once each time they occur.
-    Raises InputError where it knows none of the scored terms, and what `fmax` raises.
+    `scores` (N, K) are those of `terms`; the rest, and what is raised, is as in `read_aspects`, besides what `fmax` raises.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(truth), len(terms)):
         raise InputError(f"scores of shape {values.shape}", f"({len(truth)}, {len(terms)}): proteins and terms")
-    if terms and not any(map(ontology.resolve, terms)):
-        raise InputError(f"the ontology knows none of the {len(terms)} scored terms ({terms[0]}, ...)", "GO ids such as GO:0005829")
-    above = [frozenset().union(*ontology.propagate([term], unknown).values()) for term in terms]
-    true, known = [ontology.propagate(own, unknown) for own in truth], [ontology.propagate(own, unknown) for own in train]
-    found = {}
-    for aspect in ASPECTS.values():
-        own_truth, own_train = [sets[aspect] for sets in true], [sets[aspect] for sets in known]
-        if not any(own_truth):
-            continue
-        listed = {term for own in (*above, *own_train) for term in own}
-        columns = sorted(term for term in listed if ontology.terms[term].aspect == aspect)
-        raised = np.zeros((len(truth), len(columns)))
-        for number, column in enumerate(columns):
-            below = [place for place, own in enumerate(above) if column in own]
-            if below:
-                raised[:, number] = values[:, below].max(axis=1)
-        annotated = [own for own in own_train if own]  # a protein without a term of this ontology is unknown, not negative
-        bits = information_content(ontology, annotated)
-        naive = naive_scores(annotated, columns, len(truth)) if annotated else np.zeros_like(raised)
-        found[aspect] = OntologyScores(
-            fmax(own_truth, raised, columns),
-            smin(own_truth, raised, columns, bits),
-            fmax(own_truth, naive, columns),
-            smin(own_truth, naive, columns, bits),
-            len(columns),
+    return {
+        aspect.letter: OntologyScores(
+            fmax(aspect.truth, raised := aspect.raised(values), aspect.columns),
+            smin(aspect.truth, raised, aspect.columns, aspect.bits),
+            fmax(aspect.truth, aspect.naive, aspect.columns),
+            smin(aspect.truth, aspect.naive, aspect.columns, aspect.bits),
+            len(aspect.columns),
         )
-    return found
+        for aspect in read_aspects(ontology, truth, terms, train, unknown)
+    }
 
 
 def fmax(truth: Truth, scores: NDArray[np.floating], terms: Sequence[str]) -> Fmax:
@@ -131,20 +160,39 @@ def fmax(truth: Truth, scores: NDArray[np.floating], terms: Sequence[str]) -> Fm
     `truth`: propagated terms of one aspect, N sets; `scores`: (N, K) from 0 to 1, in the order of `terms`. True terms that are not among
     `terms` count as missed. Raises InputError for another shape, scores outside 0 to 1, and where no protein has a true term.
     """
+    rows = fmax_rows(truth, scores, terms)
+    sums = rows.sum(axis=0)
+    values = _f_measures(sums)
+    best = int(values.argmax())
+    if values[best] == 0:
+        return Fmax(0.0, 1.0, 0.0, 0.0, 0.0, len(rows))
+    precision, covered, recall, num = sums[best]
+    return Fmax(float(values[best]), float(_THRESHOLDS[best]), precision / covered, recall / num, covered / num, len(rows))
+
+
+def fmax_rows(truth: Truth, scores: NDArray[np.floating], terms: Sequence[str]) -> Floats:
+    """Return (N', T, 4) of the N' annotated proteins at each of T thresholds: precision, whether anything is said, recall, 1.
+
+    `fmax_of` of their sum is F-max: resampled proteins need no more. Raises what `fmax` raises.
+    """
     values, true, sizes = _checked(truth, scores, terms)
-    best = Fmax(0.0, 1.0, 0.0, 0.0, 0.0, len(values))
-    for threshold in _THRESHOLDS:
+    rows = np.ones((len(values), len(_THRESHOLDS), 4))
+    for place, threshold in enumerate(_THRESHOLDS):
         said = values >= threshold
         num_said, num_right = said.sum(axis=1), (said & true).sum(axis=1)
-        covered = num_said > 0
-        if not covered.any():
-            continue
-        precision = float((num_right[covered] / num_said[covered]).mean())
-        recall = float((num_right / sizes).mean())
-        value = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        if value > best.fmax:
-            best = Fmax(value, float(threshold), precision, recall, float(covered.mean()), len(values))
-    return best
+        rows[:, place, :3] = np.column_stack([num_right / np.maximum(num_said, 1), num_said > 0, num_right / sizes])
+    return rows
+
+
+def fmax_of(sums: NDArray[np.floating]) -> Floats:
+    """Return F-max (...) of summed `fmax_rows`, (..., T, 4)."""
+    return np.asarray(_f_measures(sums).max(axis=-1))
+
+
+def _f_measures(sums: NDArray[np.floating]) -> Floats:
+    precision, recall = sums[..., 0] / np.maximum(sums[..., 1], 1), sums[..., 2] / np.maximum(sums[..., 3], 1)
+    both = precision + recall
+    return np.asarray(2 * precision * recall / np.where(both > 0, both, 1.0))
 
 
 def smin(truth: Truth, scores: NDArray[np.floating], terms: Sequence[str], information: Mapping[str, float]) -> Smin:
@@ -152,20 +200,33 @@ def smin(truth: Truth, scores: NDArray[np.floating], terms: Sequence[str], infor
 
     Raises what `fmax` raises.
     """
-    values, true, _ = _checked(truth, scores, terms)
-    bits = np.array([information.get(term, 0.0) for term in terms])
+    rows = smin_rows(truth, scores, terms, information)
+    missed, wrong = rows[..., :2].mean(axis=0).T
+    distances = np.hypot(missed, wrong)
+    best = int(distances.argmin())
     everything = {term for own in truth for term in own} | set(terms)
     num_unknown = len(everything - set(information))
+    return Smin(float(distances[best]), float(_THRESHOLDS[best]), float(missed[best]), float(wrong[best]), len(rows), num_unknown)
+
+
+def smin_rows(truth: Truth, scores: NDArray[np.floating], terms: Sequence[str], information: Mapping[str, float]) -> Floats:
+    """Return (N', T, 3) of the N' annotated proteins at each of T thresholds: bits missed, bits wrongly said, 1; see `fmax_rows`."""
+    values, true, _ = _checked(truth, scores, terms)
+    bits = np.array([information.get(term, 0.0) for term in terms])
     # what is missed whatever the threshold: true terms that nobody scores
     listed = set(terms)
     unlisted = np.array([sum(information.get(term, 0.0) for term in set(own) - listed) for own in truth if own])
-    candidates = []
-    for threshold in _THRESHOLDS:
+    rows = np.ones((len(values), len(_THRESHOLDS), 3))
+    for place, threshold in enumerate(_THRESHOLDS):
         said = values >= threshold
-        missed = float((((true & ~said) @ bits) + unlisted).mean())
-        wrong = float(((said & ~true) @ bits).mean())
-        candidates.append(Smin(float(np.hypot(missed, wrong)), float(threshold), missed, wrong, len(values), num_unknown))
-    return min(candidates, key=lambda found: found.smin)
+        rows[:, place, :2] = np.column_stack([(true & ~said) @ bits + unlisted, (said & ~true) @ bits])
+    return rows
+
+
+def smin_of(sums: NDArray[np.floating]) -> Floats:
+    """Return S-min (...) of summed `smin_rows`, (..., T, 3)."""
+    number = np.maximum(sums[..., 2], 1)
+    return np.asarray(np.hypot(sums[..., 0] / number, sums[..., 1] / number).min(axis=-1))
 
 
 def slim_f1(truth: Truth, predicted: Truth) -> SlimF1:

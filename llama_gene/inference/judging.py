@@ -39,7 +39,7 @@ Answers = NDArray[Any]
 MAJORITY = "majority"
 SMALLEST_CLASS = 0.2
 """Low against high means something only where each holds this share of the test rows: the majority alone has 0.8 beyond it."""
-_CONTROL_LEVEL = 0.999  # twenty tasks of true controls: one false alarm in a hundred evaluations
+_CONTROL_LEVEL = 0.9999  # sixty true controls (tasks and baselines), two looks at each: one false alarm in a hundred evaluations
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def judge(
     labels: Sequence[str],
     answers: Answers,
     train_rows: Sequence[Example] = (),
-    baselines: Mapping[str, Answers] | None = None,
+    baselines: Mapping[str, Answers | Sequence[Answers]] | None = None,
     facts: TaskFacts | None = None,
     dev: tuple[Sequence[Example], Answers] | None = None,
     seed: int = 0,
@@ -132,7 +132,8 @@ def judge(
 
     `score` and `interval` are the first metric's, `metric` its name, `first` its key; every metric stands under its own key, and its
     interval in `intervals`. `baselines` holds for each name score, interval, and ours less theirs with p of a paired test; the majority
-    of the training rows is always among them. `dev`, rows with answers, fixes the thresholds of a task with several labels (else 0.5).
+    of the training rows is always among them; answers of several seeds (a list of arrays) give their mean, and `scores` and `sd` besides.
+    `dev`, rows with answers, fixes the thresholds of a task with several labels (else 0.5).
     `notes` says what was not measured and why.
 
     Raises InputError for answers of another shape, or a row whose answer is not in the list.
@@ -144,7 +145,7 @@ def judge(
     measures = _measures(task, ours)
     if task.first not in measures:
         notes.append(f"{task.name(task.first)} needs probabilities, and the answers are labels")
-    notes += _thin_negatives(task) if "aupr" in measures else []
+    notes += _at_which_prior(task, measures) + _one_answer(rows, task)
     first = task.first if task.first in measures else "accuracy"
     result: dict[str, Any] = {
         "metric": task.name(first),
@@ -171,12 +172,14 @@ def judge(
         result["thresholds"] = dict(zip(labels, thresholds.tolist(), strict=True))
     # Without training rows the evaluated rows give their own majority: the best that any constant answer can reach.
     result["majority_answer"], constant = _majority(train_rows or rows, task)
-    others = {MAJORITY: constant, **{name: _read_answers(array, task, None) for name, array in (baselines or {}).items()}}
+    others = {MAJORITY: [constant]}
+    for name, given in (baselines or {}).items():
+        others[name] = [_read_answers(array, task, None) for array in ([given] if isinstance(given, np.ndarray) else given)]
     result["baselines"] = {}
     for name, other in others.items():
-        theirs = _measures(task, other).get(first)
-        result["baselines"][name] = _beside(measures[first], theirs, task.groups, seed, num_resamples)
-        if theirs is None:
+        theirs = [measure for read in other if (measure := _measures(task, read).get(first)) is not None]
+        result["baselines"][name] = _beside(measures[first], theirs, task, seed, num_resamples)
+        if not theirs:
             notes.append(f"baseline '{name}' gives labels, and {task.name(first)} needs probabilities")
     result["subsets"] = _subsets(task, ours, others, first, seed, num_resamples)
     result["ceiling"] = _ceiling(rows, task, first)
@@ -208,7 +211,7 @@ def judge_text(
     answer = Counter(str(row["output"]) for row in train_rows or rows)
     result["majority_answer"] = min(answer, key=lambda text: (-answer[text], text))
     others = {MAJORITY: [result["majority_answer"]] * len(rows), **(baselines or {})}
-    result["baselines"] = {name: _beside(ours, measure(other), groups, seed, num_resamples) for name, other in others.items()}
+    result["baselines"] = {name: _beside_one(ours, [measure(other)], groups, seed, num_resamples) for name, other in others.items()}
     known = [str(row["oracle"]) for row in rows if row.get("oracle")]
     result["ceiling"] = measure(known).value() if len(known) == len(rows) else None
     result["notes"] = []
@@ -271,34 +274,72 @@ def _entry(name: str, sides: Sequence[Sequence[Measure]], groups: list[str] | No
 def judge_control(
     rows: Sequence[Example],
     labels: Sequence[str],
-    answers: Answers,
+    answers: Sequence[Answers],
     train_rows: Sequence[Example] = (),
     facts: TaskFacts | None = None,
     seed: int = 0,
     num_resamples: int = 2000,
 ) -> dict[str, Any]:
-    """Return the result of answers that were trained on shuffled labels: {"metric", "score", "majority", "chance", "sits", "reason"}.
+    """Return how a baseline does that was trained on shuffled labels; `answers` holds those of each shuffle.
 
-    It sits at the majority if it does not beat it, and if what has no majority (MCC; Spearman for a regression) is 0, both at a level of
-    99.9 %. Where it does not sit, the evaluation leaks or its numbers are wrong, and `reason` says by how much.
+    The result has metric, scores (one a shuffle), score (their mean), sd, interval (95 %), majority, chance, sits and reason. It sits at
+    the majority if it does not beat it, and if what has no majority (MCC; Spearman for a regression) is 0, both at a level of 99.99 %.
+    Where it does not sit, the evaluation leaks or its numbers are wrong, and `reason` says by how much. Shuffled labels may happen to lie
+    along what the true ones lie along, so the error is that of the rows and that of the shuffles (t by Welch and Satterthwaite).
     """
     task = _read_task(rows, labels, facts or TaskFacts())
-    measures = _measures(task, _read_answers(answers, task, None))
-    first = task.first if task.first in measures else "accuracy"
+    of_shuffles = [_measures(task, _read_answers(array, task, _thresholds(task, None))) for array in answers]
+    first = task.first if all(task.first in measures for measures in of_shuffles) else "accuracy"
     _, constant = _majority(train_rows or rows, task)
     floor = _measures(task, constant)[first]
-    beside = intervals.paired_difference([measures[first]], [floor], task.groups, seed, num_resamples, _CONTROL_LEVEL)
-    result: dict[str, Any] = {"metric": task.name(first), "score": measures[first].value(), "majority": floor.value(), "reason": None}
-    chance = "mcc" if "mcc" in measures and task.family != "regression" else first
-    result["chance"] = {"metric": "MCC" if chance == "mcc" else task.name(chance), "score": measures[chance].value(), "interval": None}
-    if chance in ("mcc", "spearman"):
-        edges = intervals.interval(measures[chance], task.groups, seed, num_resamples, _CONTROL_LEVEL)
-        result["chance"]["interval"] = list(edges) if edges else None
+    own = [measures[first] for measures in of_shuffles]
+    scores = [measure.value() for measure in own]
+    result: dict[str, Any] = {
+        "metric": task.name(first),
+        "scores": scores,
+        "score": float(np.mean(scores)),
+        "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        "interval": _over_trainings(own, None, task, seed, num_resamples, 0.95),
+        "majority": floor.value(),
+        "chance": None,
+        "reason": None,
+    }
+    beside = _over_trainings(own, floor, task, seed, num_resamples, _CONTROL_LEVEL)
+    level = f"{100 * _CONTROL_LEVEL:g} %"
+    if task.sets is None and (chance := "spearman" if task.family == "regression" else "mcc") in of_shuffles[0]:
+        lot = [measures[chance] for measures in of_shuffles]
+        value, edges = (
+            float(np.mean([measure.value() for measure in lot])),
+            _over_trainings(lot, None, task, seed, num_resamples, _CONTROL_LEVEL),
+        )
+        result["chance"] = {"metric": "MCC" if chance == "mcc" else task.name(chance), "score": value, "interval": edges}
         if edges and not edges[0] <= 0 <= edges[1]:
-            result["reason"] = f"{result['chance']['metric']} is {result['chance']['score']:.3f}, and 0 is outside its 99.9 % interval"
-    if beside["interval"] and beside["interval"][0] > 0:
-        result["reason"] = f"{task.name(first)} is {result['score']:.3f} and beats the majority's {result['majority']:.3f} at 99.9 %"
+            result["reason"] = f"{result['chance']['metric']} is {value:.3f}, and 0 is outside its {level} interval"
+    if beside and beside[0] > 0:
+        result["reason"] = f"{task.name(first)} is {result['score']:.3f} and beats the majority's {result['majority']:.3f} at {level}"
     return result | {"sits": result["reason"] is None}
+
+
+def _over_trainings(
+    own: Sequence[Measure], floor: Measure | None, task: _Task, seed: int, num_resamples: int, level: float
+) -> list[float] | None:
+    """Return the interval of the mean over shuffles (less a floor), for other rows and other shuffles; None for one group of rows."""
+    from scipy.stats import t
+
+    group = intervals.group_numbers(task.groups, len(task.truth))
+    num_groups = int(group.max()) + 1
+    values = [measure.value() for measure in own]
+    middle = float(np.mean(values)) - (floor.value() if floor is not None else 0.0)
+    if num_groups < 2 or np.isnan(middle):
+        return None
+    of_rows = intervals.standard_error(own, group, seed, num_resamples, [] if floor is None else [floor]) ** 2
+    of_shuffles = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
+    whole = of_rows + of_shuffles
+    if whole == 0:
+        return [middle, middle]
+    freedom = whole**2 / (of_rows**2 / (num_groups - 1) + of_shuffles**2 / max(len(values) - 1, 1))
+    reach = float(t.ppf(0.5 + level / 2, freedom)) * float(np.sqrt(whole))
+    return [middle - reach, middle + reach]
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------------------
@@ -430,14 +471,31 @@ def _measures(task: _Task, read: _Read, rows: NDArray[np.intp] | None = None) ->
     return found
 
 
-def _beside(ours: Measure, theirs: Measure | None, groups: list[str] | None, seed: int, num_resamples: int) -> dict[str, Any]:
-    """Return a baseline's score and interval, and how ours differs."""
-    if theirs is None:
-        return {"score": None, "interval": None, "difference": None, "difference_interval": None, "p": None, "test": None}
-    paired = intervals.paired_difference([ours], [theirs], groups, seed, num_resamples)
+def _beside(ours: Measure, theirs: Sequence[Measure], task: _Task, seed: int, num_resamples: int) -> dict[str, Any]:
+    """Return a baseline's score (of several seeds their mean, with each score and the deviation) and interval, and how ours differs."""
+    several = _several(theirs, task, seed, num_resamples) if len(theirs) > 1 else {}
+    return _beside_one(ours, theirs, task.groups, seed, num_resamples) | several
+
+
+def _several(theirs: Sequence[Measure], task: _Task, seed: int, num_resamples: int) -> dict[str, Any]:
+    """Return what several seeds of one baseline reach; the interval holds the error of the rows and that of the trainings."""
+    scores = [measure.value() for measure in theirs]
     return {
-        "score": _number(theirs.value()),
-        "interval": _interval(theirs, groups, seed, num_resamples),
+        "score": _number(float(np.mean(scores))),
+        "interval": _over_trainings(theirs, None, task, seed, num_resamples, 0.95),
+        "scores": [_number(score) for score in scores],
+        "sd": _number(float(np.std(scores, ddof=1))),
+    }
+
+
+def _beside_one(ours: Measure, theirs: Sequence[Measure], groups: list[str] | None, seed: int, num_resamples: int) -> dict[str, Any]:
+    """Return a baseline's score and interval, and how ours differs."""
+    if not theirs:
+        return {"score": None, "interval": None, "difference": None, "difference_interval": None, "p": None, "test": None}
+    paired = intervals.paired_difference([ours], theirs, groups, seed, num_resamples)
+    return {
+        "score": _number(theirs[0].value()),
+        "interval": _interval(theirs[0], groups, seed, num_resamples) if len(theirs) == 1 else None,
         "difference": paired["difference"],
         "difference_interval": paired["interval"],
         "p": paired["p"],
@@ -504,14 +562,33 @@ def _low_high(task: _Task, read: _Read, seed: int, num_resamples: int) -> dict[s
     return {"accuracy": right.value(), "interval": _interval(right, task.groups, seed, num_resamples), "reason": None}
 
 
+def _one_answer(rows: Sequence[Example], task: _Task) -> list[str]:
+    """Return a note where all rows have one answer: whoever always says it has all right, and MCC and areas say nothing."""
+    if len(rows) < 2 or task.sets is not None or len(set(task.truth.tolist())) > 1:
+        return []
+    return [f"all {len(rows):,} rows have the answer '{rows[0]['output']}': nothing is told apart"]
+
+
+def _at_which_prior(task: _Task, measures: Mapping[str, Measure]) -> list[str]:
+    """Return what a reader of AUPR must know: whose share of positives it is at, and whether it rests on few negatives."""
+    if "aupr" not in measures:
+        return []
+    if task.facts.prior is not None:
+        return _thin_negatives(task)
+    if task.family != "pair":
+        return []
+    share = float((task.truth == task.positive).mean())
+    value = measures["aupr"].value()
+    return [f"AUPR is {value:.3f} at the {100 * share:.0f} % of positives of these rows; the task states no prior (`prior` in its YAML)"]
+
+
 def _thin_negatives(task: _Task) -> list[str]:
     """Return a note where AUPR at the prior rests on few negatives, each counted many times.
 
     The precision of the highest scores is then seen too high: 0.40 for 0.36 with 100 negatives counted 9 times, 0.37 with 500
     (benchmarks/intervals.py).
     """
-    if task.facts.prior is None:
-        return []
+    assert task.facts.prior is not None
     positives = int((task.truth == task.positive).sum())
     negatives = len(task.truth) - positives
     times = positives * (1 - task.facts.prior) / (task.facts.prior * negatives)
@@ -520,7 +597,7 @@ def _thin_negatives(task: _Task) -> list[str]:
     return [f"{task.name('aupr')} counts each of {negatives:,} negatives {times:.1f} times, and reads too high with so few of them"]
 
 
-def _subsets(task: _Task, read: _Read, others: Mapping[str, _Read], first: str, seed: int, num_resamples: int) -> dict[str, Any]:
+def _subsets(task: _Task, read: _Read, others: Mapping[str, Sequence[_Read]], first: str, seed: int, num_resamples: int) -> dict[str, Any]:
     """Return n, score, interval and the baselines' scores of each population that is reported apart.
 
     A population without both labels has no area under a curve: its accuracy stands there, and for a sort of negatives the AUROC of all
@@ -536,13 +613,19 @@ def _subsets(task: _Task, read: _Read, others: Mapping[str, _Read], first: str, 
         measure = measures[key]
         edges = _interval(measure, groups, seed, num_resamples)
         found[name] = {"n": len(rows), "metric": task.name(key), "score": _number(measure.value()), "interval": edges}
-        beside = {other: _measures(task, theirs, rows).get(key) for other, theirs in others.items()}
-        found[name]["baselines"] = {other: None if theirs is None else _number(theirs.value()) for other, theirs in beside.items()}
+        beside = {other: [_measures(task, one, rows).get(key) for one in theirs] for other, theirs in others.items()}
+        found[name]["baselines"] = {other: _mean_of(theirs) for other, theirs in beside.items()}
         if task.positive is not None and read.chances is not None and not (task.truth[rows] == task.positive).any():
             everyone = np.concatenate([np.flatnonzero(task.truth == task.positive), rows])
             against = _measures(task, read, everyone)
             found[name]["auroc"] = _number(against["auroc"].value()) if "auroc" in against else None
     return found
+
+
+def _mean_of(measures: Sequence[Measure | None]) -> float | None:
+    """Return the mean over seeds, None where a seed has no such metric."""
+    values = [measure.value() for measure in measures if measure is not None]
+    return _number(float(np.mean(values))) if values and len(values) == len(measures) else None
 
 
 def _ceiling(rows: Sequence[Example], task: _Task, first: str) -> float | None:

@@ -141,7 +141,16 @@ def _read_predictions(folder: Path) -> dict[str, Lines]:
     if not path.is_file():
         raise MissingFileError(path, "the predictions that `llama-gene evaluate` writes", "Evaluate tasks first")
     found: dict[str, Lines] = {}
-    for text in path.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        found.setdefault(line["task"], {})[line["row"]] = line
+    # not splitlines: an answer may hold a U+2028, which JSON leaves as it is
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            found.setdefault(line["task"], {})[line["row"]] = line
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            expected = "a line of `llama-gene evaluate` with task and row"
+            raise InputError(f"{path}, line {number}: {text[:40]!r}", expected, "The file may be cut short; evaluate again") from error
+    if not found:
+        raise InputError(f"{path} holds no prediction", "a line for each row", "Evaluate again")
     return found

@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MismatchError
+from llama_gene.models.settings import LoraSettings
+from llama_gene.recipes.evaluate_checks import check_baselines, check_config, check_rows
+from llama_gene.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from llama_gene.data.ontology import Ontology
     from llama_gene.inference.endpoint import Endpoint
 
 RESULTS_NAME, TABLE_NAME, FIGURE_NAME, PREDICTIONS_NAME = "results.json", "results.md", "results.png", "predictions.jsonl"
@@ -66,8 +70,25 @@ class Config:
     baseline: list[str] = field(default_factory=lambda: list(BUILT_IN))
     """What is trained on the same training rows, beside the majority: built-in names, and folders or hub ids of Hugging Face encoders or
     causal models, which are probed frozen. What does not apply to a task says why. Empty: the majority alone."""
+    lora_baseline: list[str] = field(default_factory=list)
+    """Folders or hub ids of Hugging Face encoders or causal models that are tuned by LoRA under a head on the same training rows, dev
+    choosing the checkpoint; each with baseline_seeds seeds, of which the table gives mean and deviation."""
+    baseline_seeds: int = 3
+    """Trainings of each lora_baseline, 3 or more: seeds baseline_train.seed, the next, and so on."""
+    baseline_train: TrainSettings = field(
+        default_factory=lambda: TrainSettings(
+            epochs=3.0, batch_size=32, learning_rate=5e-4, warmup_share=0.1, scheduler="linear", report_to=[]
+        )
+    )
+    """How each lora_baseline is trained."""
+    baseline_lora: LoraSettings = field(default_factory=lambda: LoraSettings(target_modules=[], modules_to_save=[]))
+    """Adapter of each lora_baseline; target_modules []: every linear layer of the body. The head trains whole."""
     control: bool = False
-    """Train the k-mer floor on shuffled labels, too: it must sit at the majority, or the evaluation leaks."""
+    """Train the built-in baselines (without those of one threshold) on labels shuffled three times, too: they must sit at the majority, or
+    the evaluation leaks."""
+    go_obo: Path | None = None
+    """The Gene Ontology (go.obo, https://geneontology.org/docs/download-ontology): tasks of GO terms then get F-max and S-min for each
+    ontology, terms propagated to those above, beside the frequency of a term and every baseline."""
     num_resamples: int = 2000
     """Bootstrap resamples of an interval."""
     seed: int = 0
@@ -103,17 +124,17 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Evaluate, write the folder and return what results.json holds."""
-    if config.model is None or config.output_dir is None:
-        raise ConfigError("model or output_dir is not given", "--model and --output_dir")
-    if config.instructions is None and config.corpus is None and not config.english:
-        raise ConfigError("none of instructions, corpus and english is given", "--instructions FOLDER, --corpus FOLDER or --english TASK")
+    check_config(config)
+    assert config.model is not None and config.output_dir is not None
     paper_table = _paper_table(config)
     endpoint = _endpoint(config)
     english = _measure_english(config)
     examples = _read_instructions(config)
     if config.both_strands and not any(splits[config.split][0].get("strand") == "either" for splits in examples.values()):
         raise ConfigError("both_strands: no task has strand either", "tasks whose answer no strand changes", "Leave --both_strands out")
+    ontology = _read_ontology(config, examples)
     documents = _read_documents(config)
+    check_baselines(config)
 
     from llama_gene.models.adapters import load_model
     from llama_gene.recipes.evaluate_evidence import add_evidence
@@ -129,7 +150,7 @@ def run(config: Config) -> dict[str, Any]:
         _measure_languages(languages, documents, "before", *load_model(config.base), config)
     model, tokenizer = (None, None) if endpoint is not None else load_model(config.model)
     template = _template(config)
-    asked = Asked(config, template, model, tokenizer, endpoint)
+    asked = Asked(config, template, model, tokenizer, endpoint, ontology)
     evidence = add_evidence(examples, config.evidence, config.evidence_max_identity, config.evidence_hits, asked)
     results, predictions = [], []
     for name, splits in examples.items():
@@ -171,7 +192,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def render_report(report: Mapping[str, Any]) -> str:
     """Return results.md: what was evaluated and how, the tables of tasks, of baselines and subsets, the table of languages."""
-    from llama_gene.web.results_table import baselines_table, remarks, results_table, subsets_table
+    from llama_gene.web import results_table as tables
 
     parts = [f"Model `{report['model']}`, template `{report['template']}`, scorer `{report['scorer']}`, split `{report['split']}`."]
     if report["simulated"]:
@@ -181,9 +202,16 @@ def render_report(report: Mapping[str, Any]) -> str:
 
         parts.append(render_evidence(report["evidence"]))
     if report["tasks"]:
-        tables = [make(report["tasks"]) for make in (results_table, baselines_table, subsets_table)]
-        parts += [table.rstrip("\n") for table in tables if table]
-        parts += remarks(report["tasks"])
+        of_tasks = (
+            tables.results_table,
+            tables.baselines_table,
+            tables.not_run_table,
+            tables.subsets_table,
+            tables.ontologies_table,
+            tables.controls_table,
+        )
+        parts += [text.rstrip("\n") for make in of_tasks if (text := make(report["tasks"]))]
+        parts += tables.remarks(report["tasks"])
     if report["paper_table"]:
         parts.append(report["paper_table"].rstrip("\n"))
     if report["languages"]:
@@ -215,7 +243,7 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
         if name not in known:
             raise ConfigError(f"there is no task '{name}' in {config.instructions}", f"one of {', '.join(known)}", "Check --tasks")
     wanted: list[str] = [config.split]
-    wanted += ["train"] if config.baseline or config.calibrate or config.control else []
+    wanted += ["train"] if config.baseline or config.lora_baseline or config.calibrate or config.control or config.go_obo else []
     wanted += ["dev"] if config.split != "dev" else []  # thresholds, calibration, what a probe chooses
     chosen: dict[str, dict[str, Any]] = {
         name: {"facts": known[name], "train": [], "dev": [], config.split: []} for name in config.tasks or known
@@ -229,6 +257,7 @@ def _read_instructions(config: Config) -> dict[str, dict[str, Any]]:
             raise InputError(
                 f"task '{name}' has no {config.split} row in {config.instructions}", "held-out rows", "Leave it out with --tasks"
             )
+        check_rows(name, splits, bool(config.baseline or config.lora_baseline))
     return chosen
 
 
@@ -251,6 +280,21 @@ def _read_documents(config: Config) -> dict[str, tuple[str, list[str]]]:
             texts = [texts[i] for i in sorted(chosen)]
         documents[language] = (facts["kind"], texts)
     return documents
+
+
+def _read_ontology(config: Config, examples: Mapping[str, Mapping[str, Any]]) -> Ontology | None:
+    """Return the ontology that is named, None where none is. Raises ConfigError where no task is one of GO terms."""
+    if config.go_obo is None:
+        return None
+    from llama_gene.data.ontology import read_obo
+    from llama_gene.inference.go_judging import go_ids
+
+    ontology = read_obo(config.go_obo)
+    if not any(go_ids(splits[config.split]) for splits in examples.values()):
+        raise ConfigError(
+            "go_obo: no task has rows with several labels that name GO ids", "a task such as yeast_go_slim", "Leave --go_obo out"
+        )
+    return ontology
 
 
 def _template(config: Config) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_gene import runtime
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llama_gene.data.instructions import Example
+    from llama_gene.data.ontology import Ontology
     from llama_gene.inference.endpoint import Endpoint
     from llama_gene.recipes.evaluate import Config
 
 Lines = list[dict[str, Any]]
+CONTROL_SHUFFLES = 3
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Asked:
     model: Any = None
     tokenizer: Any = None
     endpoint: Endpoint | None = None
+    ontology: Ontology | None = None
 
     @property
     def bootstrap(self) -> tuple[int, int]:
@@ -52,8 +55,6 @@ def evaluate_task(name: str, splits: Mapping[str, Any], asked: Asked) -> tuple[d
     config = asked.config
     rows: list[Any] = splits[config.split]
     labels: list[str] = rows[0]["labels"]
-    if any(row["labels"] != labels for row in rows):
-        raise InputError(f"rows of task '{name}' have different lists of labels", "one list a task", "Write the instructions again")
     facts: dict[str, Any] = splits["facts"]
     common = {"task": name, "family": rows[0]["family"], "title": facts.get("title", name), "published": facts.get("published") or None}
     prompts, shortened = encode_rows(rows, labels if config.scorer == "likelihood" else [], asked)
@@ -128,17 +129,43 @@ def _closed_task(rows: Sequence[Any], prompts: Sequence[Any], splits: Mapping[st
         answers, lines, more = _answer_by_likelihood(rows, prompts, splits, asked)
         dev = _answered_dev(labels, splits, asked) if has_sets else None
     baselines, told = task_baselines(config.baseline, rows, labels, splits, config)
-    result = judge(rows, labels, answers, train_rows, baselines, known, dev, *asked.bootstrap) | more
+    tuned, told_tuned = lora_baselines(rows, labels, splits, config)
+    told |= told_tuned
+    result = judge(rows, labels, answers, train_rows, {**baselines, **tuned}, known, dev, *asked.bootstrap) | more
     result["baseline_facts"] = told
     if has_sets:
         for line, given in zip(lines, chosen_labels(answers, labels, result["thresholds"]), strict=True):
             line |= {"answer": ", ".join(given), "chosen": given}
         result["off_list"] = sum(line.get("unknown", 0) > 0 for line in lines)
+        result |= _go_scores(rows, answers, train_rows, baselines, dev, result["notes"], asked)
     elif config.scorer == "generate":
         result["paper_scorer"] = _paper_scorer(rows, [line["text"] for line in lines], asked)
-    if config.control and train_rows and not has_sets:
-        result["control"] = _control(rows, labels, train_rows, known, asked)
+    if config.control and train_rows:
+        result["controls"] = _controls(rows, labels, train_rows, known, asked)
     return result, lines
+
+
+def _go_scores(
+    rows: Sequence[Any],
+    answers: NDArray[Any],
+    train_rows: Sequence[Any],
+    baselines: Mapping[str, NDArray[Any]],
+    dev: tuple[list[Any], NDArray[Any]] | None,
+    notes: list[str],
+    asked: Asked,
+) -> dict[str, Any]:
+    """Return F-max and S-min of a task of GO terms, nothing of another; `notes` gets why they are missing or what was left out."""
+    from llama_gene.inference.go_judging import NOT_GIVEN, go_ids, judge_go
+
+    if not go_ids(rows):
+        return {}
+    if asked.ontology is None:
+        notes.append(NOT_GIVEN)
+        return {}
+    found = judge_go(rows, answers, train_rows, baselines, asked.ontology, dev, *asked.bootstrap)
+    for reason, count in found["unknown"].items():
+        notes.append(f"{count:,} of {len(rows[0]['labels']):,} labels were left out of F-max and S-min: {reason}")
+    return found
 
 
 def _answer_by_likelihood(
@@ -209,8 +236,10 @@ def _with_other_strand(rows: Sequence[Any], scores: NDArray[Any], asked: Asked) 
     """Return scores averaged over both strands, and the share of rows whose best label is the same on both."""
     import numpy as np
 
+    from llama_gene.data.task_rows import other_strand
+
     labels = list(rows[0]["labels"])
-    prompts, _ = encode_rows([other_strand(row) for row in rows], labels, asked)
+    prompts, _ = encode_rows([other_strand(row, row["kinds"]) for row in rows], labels, asked)
     fitting = [i for i, prompt in enumerate(prompts) if prompt is not None]  # the other strand may have more tokens
     other = np.array(scores, copy=True)
     if fitting:
@@ -218,18 +247,6 @@ def _with_other_strand(rows: Sequence[Any], scores: NDArray[Any], asked: Asked) 
     agree = (scores.argmax(1) == other.argmax(1))[fitting]
     facts = {"consistency": float(np.mean(agree)) if fitting else float("nan"), "rows": len(fitting)}
     return (scores + other) / 2, facts
-
-
-def other_strand(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with the reverse complement of each of its sequences that has one, in its input, too."""
-    from llama_gene.sequences.alphabet import get_alphabet, reverse_complement
-
-    text, sequences = str(row["input"]), []
-    for kind, sequence in zip(row["kinds"], row["sequences"], strict=True):
-        turned = sequence if get_alphabet(kind).complement is None else reverse_complement(sequence, kind)
-        text = text.replace(sequence, turned, 1)
-        sequences.append(turned)
-    return {**row, "input": text, "sequences": sequences}
 
 
 def _answer_freely(prompts: Sequence[Any], labels: Sequence[str], asked: Asked) -> tuple[NDArray[Any], Lines]:
@@ -293,7 +310,7 @@ def _free_text_task(rows: Sequence[Any], prompts: Sequence[Any], splits: Mapping
     found, told = task_baselines(asked.config.baseline, rows, classes, splits, asked.config) if classes else ({}, {})
     baselines = {name: [classes[k] for k in chances.argmax(1)] for name, chances in found.items() if chances.ndim == 2}
     result = judge_text(rows, texts, splits["train"], baselines, *asked.bootstrap)
-    result["baseline_facts"] = told
+    result["baseline_facts"] = told | lora_baselines(rows, [], splits, asked.config)[1]
     return result, [{"answer": text, "text": text} for text in texts]
 
 
@@ -328,18 +345,52 @@ def task_baselines(
     return answers, told
 
 
-def _control(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], facts: Any, asked: Asked) -> dict[str, Any] | None:
-    """Return how the k-mer floor does when its training labels are shuffled: it must sit at the majority."""
+def lora_baselines(
+    rows: Sequence[Any], labels: list[str], splits: Mapping[str, Any], config: Config
+) -> tuple[dict[str, list[NDArray[np.float64]]], dict[str, dict[str, Any]]]:
+    """Return (answers of each seed by title, what each was or why it is not there) of the models in `lora_baseline`."""
+    from llama_gene.recipes.classify_heads import lora_baseline
+
+    assert config.output_dir is not None
+    work_dir = config.output_dir.with_name(config.output_dir.name + ".work")
+    answers: dict[str, list[NDArray[np.float64]]] = {}
+    told: dict[str, dict[str, Any]] = {}
+    train_rows, dev_rows = splits.get("train") or [], splits.get("dev") or []
+    for name in config.lora_baseline:
+        title = f"LoRA of {name.rstrip('/').rsplit('/', 1)[-1]}"
+        for number in range(config.baseline_seeds):
+            train = replace(config.baseline_train, seed=config.baseline_train.seed + number)
+            given = (rows[0]["family"], labels, train, config.baseline_lora, work_dir)
+            found = lora_baseline(name, train_rows, dev_rows, rows, *given, config.max_length, config.batch_tokens)
+            if not found.is_there:
+                told[title] = {"reason": found.reason}
+                break
+            best = found.numbers if found.numbers is not None else found.scores
+            assert best is not None
+            answers.setdefault(title, []).append(best)
+            told.setdefault(title, {"note": f"{config.baseline_seeds} seeds; the first: {found.note}"})
+    return answers, told
+
+
+def _controls(rows: Sequence[Any], labels: list[str], train_rows: Sequence[Any], facts: Any, asked: Asked) -> dict[str, Any]:
+    """Return, by title, how built-in baselines do when their training labels are shuffled, CONTROL_SHUFFLES times: at the majority."""
+    from llama_gene.inference.baselines.panel import CONTROLLED
     from llama_gene.inference.baselines.rows import shuffle_labels
     from llama_gene.inference.judging import judge_control
 
-    found, _ = task_baselines(["kmer"], rows, labels, {"train": shuffle_labels(train_rows, asked.config.seed)}, asked.config)
-    if not found:
-        return None
-    control = judge_control(rows, labels, next(iter(found.values())), train_rows, facts, *asked.bootstrap)
-    if not control["sits"]:
-        runtime.get_logger().warning("evaluate: task '%s', trained on shuffled labels: %s", rows[0]["task"], control["reason"])
-    return control
+    names = [name for name in CONTROLLED if name in asked.config.baseline] or ["kmer"]
+    found: dict[str, list[NDArray[Any]]] = {}
+    for number in range(CONTROL_SHUFFLES):
+        shuffled = {"train": shuffle_labels(train_rows, asked.config.seed + number)}
+        for title, array in task_baselines(names, rows, labels, shuffled, asked.config)[0].items():
+            found.setdefault(title, []).append(array)
+    controls = {}
+    for title, arrays in found.items():
+        controls[title] = control = judge_control(rows, labels, arrays, train_rows, facts, *asked.bootstrap)
+        if not control["sits"]:
+            told = (rows[0]["task"], title, control["reason"])
+            runtime.get_logger().warning("evaluate: task '%s', %s trained on shuffled labels: %s", *told)
+    return controls
 
 
 def _paper_scorer(rows: Sequence[Any], texts: Sequence[str], asked: Asked) -> dict[str, Any]:

@@ -11,7 +11,17 @@ from html import escape
 from typing import Any
 
 from llama_gene.web import figures
-from llama_gene.web.results_table import baseline_cells, number, remarks, subset_cells, task_cells, with_interval
+from llama_gene.web.results_table import (
+    baseline_cells,
+    control_cells,
+    not_run_cells,
+    number,
+    ontology_cells,
+    remarks,
+    subset_cells,
+    task_cells,
+    with_interval,
+)
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1c1c1c; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -40,8 +50,14 @@ def results_page(report: Mapping[str, Any]) -> str:
         parts += ["<h2>Tasks</h2>", _table(*task_cells(results)), _figure(figures.bars(results), "Scores with intervals and baselines")]
         parts += [f"<p>{escape(remark)}</p>" for remark in remarks(results)]
         parts += ["<h2>Beside the baselines</h2>", _table(*baseline_cells(results))]
+        missing = not_run_cells(results)
+        parts += [_table(*missing)] if missing[2] else []
         subsets = subset_cells(results)
         parts += ["<h2>Reported apart</h2>", _table(*subsets)] if subsets[2] else []
+        ontologies = ontology_cells(results)
+        parts += ["<h2>Gene Ontology, terms propagated</h2>", _table(*ontologies)] if ontologies[2] else []
+        controls = control_cells(results)
+        parts += ["<h2>Trained on shuffled labels</h2>", _table(*controls)] if controls[2] else []
         parts += ["<h2>Every metric</h2>", _table(*_metric_cells(results))]
         parts += _confusion(results) + _calibration(results)
     if report.get("languages"):

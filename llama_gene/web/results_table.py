@@ -36,7 +36,8 @@ def task_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[li
 
 
 def baselines_table(results: Sequence[Result]) -> str:
-    """Return the Markdown table of ours less each baseline, with the p of a paired test on the same rows; empty without baselines."""
+    """Return the Markdown table of ours less each baseline, with the p of a paired test on the same rows, and what the baseline was;
+    empty without baselines."""
     head, marks, lines = baseline_cells(results)
     return _markdown(head, marks, lines) if lines else ""
 
@@ -47,10 +48,42 @@ def baseline_cells(results: Sequence[Result]) -> tuple[list[str], list[str], lis
     for result in results:
         for name, entry in (result.get("baselines") or {}).items():
             theirs = with_interval(entry["score"], entry["interval"])
+            if entry.get("sd") is not None:
+                theirs += f" (sd {number(entry['sd'])} of {len(entry['scores'])} seeds)"
             difference = with_interval(entry["difference"], entry["difference_interval"], sign=True)
-            lines.append([str(result["task"]), name, theirs, difference, p_value(entry["p"]), entry["test"] or "-"])
-    head = ["task", "baseline", "its score [95 %]", "ours less it [95 %]", "p", "test"]
-    return head, ["---", "---", "---:", "---:", "---:", "---"], lines
+            what = baseline_words((result.get("baseline_facts") or {}).get(name) or {})
+            lines.append([str(result["task"]), name, theirs, difference, p_value(entry["p"]), entry["test"] or "-", what])
+    head = ["task", "baseline", "its score [95 %]", "ours less it [95 %]", "p", "test", "what it was"]
+    return head, ["---", "---", "---:", "---:", "---:", "---", "---"], lines
+
+
+def baseline_words(facts: Mapping[str, Any]) -> str:
+    """Return what a baseline was on a task: its note, and the share of the rows that it had evidence for.
+
+    >>> baseline_words({"note": "by MMseqs2", "coverage": 0.834}), baseline_words({})
+    ('by MMseqs2; evidence for 83.4 % of the rows', '-')
+    """
+    parts = [facts["note"]] if facts.get("note") else []
+    if facts.get("coverage") is not None:
+        parts.append(f"evidence for {100 * facts['coverage']:.1f} % of the rows")
+    return "; ".join(parts) or "-"
+
+
+def not_run_table(results: Sequence[Result]) -> str:
+    """Return the Markdown table of baselines that gave no answer, with the reason and its tasks; empty without any."""
+    head, marks, lines = not_run_cells(results)
+    return _markdown(head, marks, lines) if lines else ""
+
+
+def not_run_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return head, alignment and lines of the table of baselines that gave no answer."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for name, facts in (result.get("baseline_facts") or {}).items():
+            if facts.get("reason"):
+                found.setdefault((name, facts["reason"]), []).append(str(result["task"]))
+    lines = [[name, reason, ", ".join(tasks)] for (name, reason), tasks in found.items()]
+    return ["baseline not run", "why", "tasks"], ["---"] * 3, lines
 
 
 def subsets_table(results: Sequence[Result]) -> str:
@@ -72,6 +105,46 @@ def subset_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[
     return head, ["---"] * 3 + ["---:"] * (len(names) + 2), lines
 
 
+def ontologies_table(results: Sequence[Result]) -> str:
+    """Return the Markdown table of F-max and S-min, a line for each ontology and model; empty without any."""
+    head, marks, lines = ontology_cells(results)
+    return _markdown(head, marks, lines) if lines else ""
+
+
+def ontology_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return head, alignment and lines of the table of ontologies."""
+    lines = []
+    for result in results:
+        for entry in (result.get("ontologies") or {}).values():
+            counts = [f"{entry[key]:,}" for key in ("proteins", "terms")]
+            for name, scored in entry["scored"].items():
+                numbers = [with_interval(scored[key], scored[f"{key}_interval"]) for key in ("fmax", "smin")]
+                lines.append([str(result["task"]), entry["name"], *counts, name, *numbers])
+    head = ["task", "ontology", "proteins", "terms", "by", "F-max [95 %]", "S-min, bits [95 %]"]
+    return head, ["---", "---", "---:", "---:", "---", "---:", "---:"], lines
+
+
+def controls_table(results: Sequence[Result]) -> str:
+    """Return the Markdown table of baselines trained on shuffled labels; empty without any."""
+    head, marks, lines = control_cells(results)
+    return _markdown(head, marks, lines) if lines else ""
+
+
+def control_cells(results: Sequence[Result]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return head, alignment and lines of the table of baselines trained on shuffled labels."""
+    lines = []
+    for result in results:
+        for name, control in (result.get("controls") or {}).items():
+            mean = f"{with_interval(control['score'], control['interval'])} (sd {number(control['sd'])})"
+            lot = control["chance"]
+            chance = "-" if lot is None else f"{lot['metric']} {with_interval(lot['score'], lot['interval'], sign=True)}"
+            verdict = "sits at the majority" if control["sits"] else f"does NOT sit: {control['reason']}"
+            cells = [str(len(control["scores"])), control["metric"], mean, number(control["majority"]), chance, verdict]
+            lines.append([str(result["task"]), name, *cells])
+    head = ["task", "on shuffled labels", "shuffles", "metric", "mean [95 %]", "majority", "chance [99.99 %]", "verdict"]
+    return head, ["---", "---", "---:", "---", "---:", "---:", "---:", "---"], lines
+
+
 def remarks(results: Sequence[Result]) -> list[str]:
     """Return what a reader of the tables must know: off-list answers, low against high, the authors' scorer, what was not measured."""
     found = []
@@ -85,9 +158,11 @@ def remarks(results: Sequence[Result]) -> list[str]:
             )
         if paper := result.get("paper_scorer"):
             found.append(f"{result['task']}, by the authors' scorer: {with_interval(paper['score'], paper['interval'])}.")
-        if control := result.get("control"):
-            verdict = "sits at the majority" if control["sits"] else f"does NOT sit at the majority: {control['reason']}"
-            found.append(f"{result['task']}, trained on shuffled labels: {control['metric']} {control['score']:.3f}, {verdict}.")
+        found += [
+            f"{result['task']}, {name} trained on shuffled labels does NOT sit at the majority: {control['reason']}."
+            for name, control in (result.get("controls") or {}).items()
+            if not control["sits"]
+        ]
         found += [f"{result['task']}: {note}." for note in result.get("notes") or []]
     return found
 

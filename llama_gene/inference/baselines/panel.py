@@ -10,7 +10,8 @@
     >>> found["gc"].scores.argmax(1).tolist(), found["identity"].reason
     ([1], 'rows are no pairs')
 
-Everything is fitted on the training rows alone. The control: with `shuffle_labels(train_rows)` all of them must sit at the majority.
+Everything is fitted on the training rows alone. The control: with `shuffle_labels(train_rows)` all of them must sit at the majority, on
+the mean over shuffles.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ TITLES = {
     "mutations": "mutation count",
 }
 """What tables call them."""
+CONTROLLED = ("kmer", "positional", "neighbour", "identity", "kmer_ridge", "positional_ridge")
+"""What must sit at the majority when it is trained on shuffled labels. The others fit one or two numbers a row: whichever side of a
+threshold shuffled labels pick, all rows follow, and the score is far from chance on either side."""
 
 
 def run_baselines(
