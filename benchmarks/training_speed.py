@@ -48,9 +48,9 @@ def random_model(shape: str, dtype: Any) -> Any:
     torch.set_default_dtype(dtype)
     try:
         with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            return LlamaForCausalLM(LlamaConfig(
-                    **dict(zip(NAMES, SHAPES[shape], strict=True)), max_position_embeddings=4096, attn_implementation="sdpa"
-                ))
+            return LlamaForCausalLM(
+                LlamaConfig(**dict(zip(NAMES, SHAPES[shape], strict=True)), max_position_embeddings=4096, attn_implementation="sdpa")
+            )
     finally:
         torch.set_default_dtype(before)
 

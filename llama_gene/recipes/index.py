@@ -66,10 +66,11 @@ def run(config: Config) -> Path:
         raise ConfigError("inputs or output_dir is not given", "--inputs and --output_dir")
     from llama_gene.data.evidence_index import STAGE, write_index
     from llama_gene.data.workers import check_workers
+    from llama_gene.tokenization.inputs import find_queries
 
     check_workers(config.workers, config.engine)
     runtime.check_output(config.output_dir, STAGE)
-    paths = _find(config)
+    paths = find_queries(config.inputs, config.data_dir)
     files = [Path(path) for path in paths if str(path) != "-"]
     runtime.check_inputs_outside(config.output_dir, files)
     counts = LetterCounts()
@@ -91,17 +92,6 @@ def run(config: Config) -> Path:
     log.info("index: %s records, %s letters, %s entries; %s without a text, %s unnamed and %s repeated left out", *said)
     log.info("index: written to %s", config.output_dir)
     return config.output_dir
-
-
-def _find(config: Config) -> list[Path | str]:
-    """Return the files that `inputs` names; "-", standard input, stays. Raises MissingFileError."""
-    from llama_gene.sequences.files import STANDARD_INPUT
-    from llama_gene.tokenization.inputs import find_paths
-
-    found: list[Path | str] = []
-    for pattern in config.inputs:
-        found += [pattern] if pattern == STANDARD_INPUT else find_paths([pattern], config.data_dir)
-    return list(dict.fromkeys(found))
 
 
 def read_sources(paths: Sequence[Path | str], config: Config, counts: LetterCounts) -> Iterator[Source]:

@@ -58,17 +58,10 @@ class QueryInputs:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "at least 1 token", f"Raise --{name}")
 
     def find(self) -> list[Path | str]:
-        """Return the files that `inputs` names, looked up here and then in `data_dir`; "-", standard input, stays.
+        """Return the files that `inputs` names, looked up here and then in `data_dir`. Raises MissingFileError."""
+        from llama_gene.tokenization.inputs import find_queries
 
-        Raises MissingFileError.
-        """
-        from llama_gene.sequences.files import STANDARD_INPUT
-        from llama_gene.tokenization.inputs import find_paths
-
-        found: list[Path | str] = []
-        for pattern in self.inputs:
-            found += [pattern] if pattern == STANDARD_INPUT else find_paths([pattern], self.data_dir)
-        return list(dict.fromkeys(found))
+        return find_queries(self.inputs, self.data_dir)
 
     def read(self, paths: list[Path | str], counts: LetterCounts, id_column: str | None = None) -> Iterator[Record]:
         """Yield the records of files as they are asked for; `counts` accounts for every letter. Raises what `read_queries` raises."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from llama_gene import runtime
 from llama_gene.errors import InputError, MissingFileError
 from llama_gene.sequences.alphabet import check_letters, get_alphabet
-from llama_gene.sequences.files import bare_name, expand_paths
+from llama_gene.sequences.files import STANDARD_INPUT, bare_name, expand_paths
 from llama_gene.sequences.formats import RECORD_SUFFIXES
 from llama_gene.sequences.records import read_documents, read_records
 
@@ -27,6 +27,14 @@ def find_paths(patterns: Iterable[str], data_dir: Path | None) -> list[Path]:
             if data_dir is None or Path(pattern).expanduser().is_absolute():
                 raise
             found += expand_paths([data_dir / pattern])
+    return list(dict.fromkeys(found))
+
+
+def find_queries(patterns: Iterable[str], data_dir: Path | None) -> list[Path | str]:
+    """Return the same with "-", standard input, where it stands. Raises MissingFileError."""
+    found: list[Path | str] = []
+    for pattern in patterns:
+        found += [pattern] if pattern == STANDARD_INPUT else find_paths([pattern], data_dir)
     return list(dict.fromkeys(found))
 
 
