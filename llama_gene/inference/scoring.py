@@ -1,15 +1,16 @@
 """Log-likelihood of every allowed label as the answer to a prompt: such an answer can never be off the list.
 
-B rows of a batch, P shared tokens, O tokens of the longest own part, W nodes of the widest label tree, T = O + W, S = P + T,
-V vocabulary, N prompts, K labels.
+B rows of a batch, P shared tokens, O tokens of the longest own part, W nodes of the widest label tree, T tokens of a pass, S columns that
+they see (up to P + O + W), V vocabulary, N prompts, K labels.
 
 1. Prompts are sorted into groups that begin with the same tokens (the template and the instruction; 66 of about 100 in the papers'
-   rows). The P shared tokens are read once for a group and their keys and values kept (the cache).
+   rows). The P shared tokens are read once for a group and their keys and values kept (`prompt_cache`).
 2. The labels of a prompt become a tree: tokens that several labels begin with are one node. The root is the prompt's last token; a
    label's last token (EOS) is only predicted, never read. "Yes</s>" and "No</s>" are three nodes, whatever the prompt.
-3. One forward pass a batch reads [own part, left-padded | tree] on the cache. An explicit mask lets a node see the prompt and its
-   ancestors alone, an explicit position says how deep it stands. Logits exist at the W tree columns only: (B, W, V), never (B, T, V),
-   which at a vocabulary of 188,416 would be 750 MB for one row of 1,000 tokens.
+3. The own parts of a batch, left-padded, are read behind the shared tokens, up to the keys and values of the last layer and no further.
+   Then one forward pass reads the trees, so that logits exist at their W columns only: (B, W, V), never (B, O, V), which at a
+   vocabulary of 188,416 would be 750 MB for one row of 1,000 tokens. An explicit mask lets a node see the prompt and its ancestors
+   alone, an explicit position says how deep it stands.
 4. A label's score is the sum, over its tokens, of the float32 log-softmax at the node before it. All labels share the root's.
 
 A prompt costs O + W tokens instead of K (P + O + L). A sliding window (Mistral, Gemma) is cut by position, not by column, so padding
@@ -37,8 +38,8 @@ from llama_gene.inference.prompt_cache import PromptCache
 from llama_gene.models.states import keeps_a_state
 
 MAX_LOGITS = 2**27  # float32 numbers in one batch's logits: 512 MiB
-CPU_PASS = 1024  # tokens of a pass over prompts on a CPU
-CPU_TOKENS = 4096  # a batch's tokens on a CPU: 2,048 and 4,096 were no faster (benchmarks/label_scoring.py) and need more memory
+CPU_TOKENS = 4096  # a batch's tokens on a CPU: 1,024 are slower, 8,192 no faster (benchmarks/label_scoring.py) and need more memory
+CPU_PASS = 2048  # of which so many are read in one pass, a stretch of columns of all rows: a stretch looks at none of the later ones
 CPU_PIECE, GPU_PIECE = 2**19, 2**24  # logits whose softmax is taken in one go: 2 MiB in float32, 64 MiB
 MIN_SHARED = 8  # tokens that a common beginning must have to be read apart
 MIN_GROUP = 8  # prompts that must share a longer beginning to be a group of their own
@@ -59,7 +60,7 @@ def score_labels(
     `labels` holds the token ids of K labels, the same for every prompt, or one such list for each prompt (rows with fewer labels
     are filled with -inf). Labels should end with EOS: only then is "EC 1.1" told apart from "EC 1.1.2". `vocab_size` is the number
     of real tokens, len(tokenizer): embedding rows beyond it are padding and get no probability. `batch_tokens` bounds the tokens of
-    a batch (padding included, shared beginnings not; on a CPU at most 1,024). Works with a transformers causal model and with a
+    a batch (padding included, shared beginnings not; on a CPU at most 4,096). Works with a transformers causal model and with a
     PeftModel around one.
 
     Raises InputError when a prompt or a label is empty, or a prompt with its longest label exceeds the model's context.
