@@ -38,8 +38,8 @@ from llama_gene.inference.prompt_cache import PromptCache
 from llama_gene.models.states import keeps_a_state
 
 MAX_LOGITS = 2**27  # float32 numbers in one batch's logits: 512 MiB
-CPU_TOKENS = 4096  # a batch's tokens on a CPU: 1,024 are slower, 8,192 no faster (benchmarks/label_scoring.py) and need more memory
-CPU_PASS = 2048  # of which so many are read in one pass, a stretch of columns of all rows: a stretch looks at none of the later ones
+CPU_TOKENS = 4096  # a batch's tokens on a CPU: 1,024 are slower, 8,192 no faster (prompts of benchmarks/label_scoring.py)
+CPU_PASS = 1024  # of which so many are read in one pass, a stretch of columns of all rows: a stretch looks at none of the later ones
 CPU_PIECE, GPU_PIECE = 2**19, 2**24  # logits whose softmax is taken in one go: 2 MiB in float32, 64 MiB
 MIN_SHARED = 8  # tokens that a common beginning must have to be read apart
 MIN_GROUP = 8  # prompts that must share a longer beginning to be a group of their own
@@ -284,7 +284,7 @@ def _inputs(model: PreTrainedModel, columns: _Columns, start: int, stop: int) ->
         mask = torch.from_numpy(mask_BTS)[:, None].to(model.device)
         if config._attn_implementation == "eager" or mask.device.type == "cpu":  # added to the scores; sdpa would convert it in each layer
             mask = torch.zeros(mask.shape, dtype=model.dtype, device=model.device).masked_fill(~mask, torch.finfo(model.dtype).min)
-        masks[kind] = mask
+        masks[kind] = mask.expand(len(columns.ids_BS), -1, -1, -1)
     return {
         "input_ids": torch.from_numpy(columns.ids_BS[:, start:stop]).to(model.device),
         "position_ids": torch.from_numpy(positions_BS[:, start:stop]).to(model.device),
