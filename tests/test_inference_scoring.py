@@ -124,15 +124,23 @@ def test_law_08_a_shared_beginning_changes_no_score() -> None:
     np.testing.assert_allclose(score_labels(model, [*prompts, [0, 9]], LABELS)[:-1], alone, atol=1e-5)
 
 
-def test_a_shared_beginning_is_read_once_and_a_batch_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_beginning_is_read_once_and_a_batch_in_two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_llama()
     shapes = []
     forward = model.model.forward
     monkeypatch.setattr(model.model, "forward", lambda **given: (shapes.append(tuple(given["input_ids"].shape)), forward(**given))[1])
     prompts = [[0, *range(30, 60), 100 + i, 7] for i in range(12)]
     score_labels(model, prompts, [[7, 1], [8, 9, 1], [8, 10, 1]])
-    # 31 tokens once; then each prompt's own first token, its last, and of the labels 7, 8, 9 and 10: EOS is never read.
-    assert shapes == [(1, 31), (12, 1 + 5)]
+    # 31 tokens once; then each prompt's own first token; then its last, and of the labels 7, 8, 9 and 10: EOS is never read.
+    assert shapes == [(1, 31), (12, 1), (12, 5)]
+
+
+def test_law_08_a_score_does_not_depend_on_the_stretches_that_a_batch_is_read_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_qwen()
+    prompts = some_prompts(12, longest=30)
+    whole = score_labels(model, prompts, LABELS)
+    monkeypatch.setattr("llama_gene.inference.scoring.CPU_PASS", 40)
+    np.testing.assert_allclose(score_labels(model, prompts, LABELS), whole, atol=1e-5)
 
 
 def test_law_08_a_score_does_not_depend_on_the_other_labels() -> None:

@@ -1,15 +1,16 @@
 """Log-likelihood of every allowed label as the answer to a prompt: such an answer can never be off the list.
 
-B rows of a batch, P shared tokens, O tokens of the longest own part, W nodes of the widest label tree, T = O + W, S = P + T,
-V vocabulary, N prompts, K labels.
+B rows of a batch, P shared tokens, O tokens of the longest own part, W nodes of the widest label tree, T tokens of a pass, S columns that
+they see (up to P + O + W), V vocabulary, N prompts, K labels.
 
 1. Prompts are sorted into groups that begin with the same tokens (the template and the instruction; 66 of about 100 in the papers'
-   rows). The P shared tokens are read once for a group and their keys and values kept (the cache).
+   rows). The P shared tokens are read once for a group and their keys and values kept (`prompt_cache`).
 2. The labels of a prompt become a tree: tokens that several labels begin with are one node. The root is the prompt's last token; a
    label's last token (EOS) is only predicted, never read. "Yes</s>" and "No</s>" are three nodes, whatever the prompt.
-3. One forward pass a batch reads [own part, left-padded | tree] on the cache. An explicit mask lets a node see the prompt and its
-   ancestors alone, an explicit position says how deep it stands. Logits exist at the W tree columns only: (B, W, V), never (B, T, V),
-   which at a vocabulary of 188,416 would be 750 MB for one row of 1,000 tokens.
+3. The own parts of a batch, left-padded, are read behind the shared tokens, up to the keys and values of the last layer and no further.
+   Then one forward pass reads the trees, so that logits exist at their W columns only: (B, W, V), never (B, O, V), which at a
+   vocabulary of 188,416 would be 750 MB for one row of 1,000 tokens. An explicit mask lets a node see the prompt and its ancestors
+   alone, an explicit position says how deep it stands.
 4. A label's score is the sum, over its tokens, of the float32 log-softmax at the node before it. All labels share the root's.
 
 A prompt costs O + W tokens instead of K (P + O + L). A sliding window (Mistral, Gemma) is cut by position, not by column, so padding
@@ -19,11 +20,11 @@ are scored by plain forward passes, one row for each prompt and label, right-pad
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -33,10 +34,12 @@ from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from llama_gene.errors import InputError
+from llama_gene.inference.prompt_cache import PromptCache
 from llama_gene.models.states import keeps_a_state
 
 MAX_LOGITS = 2**27  # float32 numbers in one batch's logits: 512 MiB
-CPU_TOKENS = 1024  # a batch's tokens on a CPU: 2,048 and 4,096 were no faster (benchmarks/label_scoring.py) and need more memory
+CPU_TOKENS = 4096  # a batch's tokens on a CPU: 1,024 are slower, 8,192 no faster (prompts of benchmarks/label_scoring.py)
+CPU_PASS = 1024  # of which so many are read in one pass, a stretch of columns of all rows: a stretch looks at none of the later ones
 CPU_PIECE, GPU_PIECE = 2**19, 2**24  # logits whose softmax is taken in one go: 2 MiB in float32, 64 MiB
 MIN_SHARED = 8  # tokens that a common beginning must have to be read apart
 MIN_GROUP = 8  # prompts that must share a longer beginning to be a group of their own
@@ -57,7 +60,7 @@ def score_labels(
     `labels` holds the token ids of K labels, the same for every prompt, or one such list for each prompt (rows with fewer labels
     are filled with -inf). Labels should end with EOS: only then is "EC 1.1" told apart from "EC 1.1.2". `vocab_size` is the number
     of real tokens, len(tokenizer): embedding rows beyond it are padding and get no probability. `batch_tokens` bounds the tokens of
-    a batch (padding included, shared beginnings not; on a CPU at most 1,024). Works with a transformers causal model and with a
+    a batch (padding included, shared beginnings not; on a CPU at most 4,096). Works with a transformers causal model and with a
     PeftModel around one.
 
     Raises InputError when a prompt or a label is empty, or a prompt with its longest label exceeds the model's context.
@@ -189,87 +192,104 @@ def _score_trees(
     of = [trees[id(row)] for row in rows]
     if model.device.type == "cpu":
         batch_tokens = min(batch_tokens, CPU_TOKENS)
+    num_layers = model.config.get_text_config().num_hidden_layers
     for members, shared in prefix_groups(prompts):
-        cache = _read_shared(model, prompts[members[0]][:shared]) if shared else DynamicCache()
+        begin = None
+        if shared:
+            begin = PromptCache(num_layers, 1, shared)
+            begin.read(model, input_ids=torch.tensor([list(prompts[members[0]][:shared])], device=model.device))
+        cache = PromptCache(num_layers, 0, 0, begin)
         nodes = max(len(of[i].tokens) for i in members) + 1
         lengths = [len(prompts[i]) - shared - 1 + nodes for i in members]
         for places in batches_by_length(lengths, batch_tokens, max(1, MAX_LOGITS // (width * nodes))):
+            if len(places) > cache.num_rows:  # the longest come first, so that the columns suffice
+                cache = PromptCache(num_layers, len(places), shared + lengths[places[0]], begin)
             batch = [members[place] for place in places]
-            yield batch, _score_batch(model, cache, [prompts[i] for i in batch], shared, [of[i] for i in batch], width)
+            yield batch, _score_batch(model, cache, [prompts[i] for i in batch], [of[i] for i in batch], width)
 
 
-def _read_shared(model: PreTrainedModel, ids: Sequence[int]) -> DynamicCache:
-    """Return the cache of a shared beginning, one row; it forgets nothing, also where the model has a sliding window."""
-    cache = DynamicCache()
-    model(input_ids=torch.tensor([list(ids)], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return cache
+@dataclass(frozen=True)
+class _Columns:
+    """A batch laid out: shared beginning, own parts (left-padded), trees (right-padded)."""
+
+    ids_BS: NDArray[np.int64]
+    positions_BS: NDArray[np.int64]
+    """Padding stands at 0, inside every context."""
+    is_padding_BS: NDArray[np.bool_]
+    trees: Sequence[LabelTree]
+    num_prompt: int
+    """Columns before the trees."""
+
+    @property
+    def are_alike(self) -> bool:
+        """Whether one row's mask is that of all."""
+        return bool((self.positions_BS == self.positions_BS[0]).all()) and all(tree is self.trees[0] for tree in self.trees)
+
+    def sees(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return what the tokens of some columns see, (B, T, S) or, if rows are alike, (1, T, S): S columns up to the last of them."""
+        sees_TS = np.tri(stop - start, stop, start, dtype=bool)
+        rows = 1 if self.are_alike else len(self.ids_BS)
+        sees_BTS = sees_TS & ~self.is_padding_BS[:rows, None, :stop]
+        if start == self.num_prompt:
+            for b, tree in enumerate(self.trees[:rows]):
+                nodes = len(tree.tokens) + 1
+                sees_BTS[b, :nodes, start : start + nodes] = tree.sees
+        sees_BTS[:, range(stop - start), range(start, stop)] = True  # padding sees itself: a softmax over nothing would be NaN
+        return sees_BTS
+
+
+def _lay_out(prompts: Sequence[Sequence[int]], trees: Sequence[LabelTree], shared: int) -> _Columns:
+    """Return the columns of a batch."""
+    num_prompt = max(map(len, prompts)) - 1
+    num_nodes = max(len(tree.tokens) for tree in trees) + 1
+    ids_BS = np.zeros((len(prompts), num_prompt + num_nodes), dtype=np.int64)
+    positions_BS = np.zeros_like(ids_BS)
+    positions_BS[:, :shared] = np.arange(shared)
+    is_padding_BS = np.zeros(ids_BS.shape, dtype=bool)
+    for b, (prompt, tree) in enumerate(zip(prompts, trees, strict=True)):
+        start, stop = shared + num_prompt + 1 - len(prompt), num_prompt + len(tree.tokens) + 1
+        ids_BS[b, start:stop] = [*prompt[shared:], *tree.tokens]
+        positions_BS[b, start:num_prompt] = np.arange(shared, len(prompt) - 1)
+        positions_BS[b, num_prompt:stop] = np.array(tree.depths) + len(prompt) - 1
+        is_padding_BS[b, shared:start] = True
+    return _Columns(ids_BS, positions_BS, is_padding_BS, trees, num_prompt)
 
 
 def _score_batch(
-    model: PreTrainedModel,
-    shared_cache: DynamicCache,
-    prompts: Sequence[Sequence[int]],
-    shared: int,
-    trees: Sequence[LabelTree],
-    width: int,
+    model: PreTrainedModel, cache: PromptCache, prompts: Sequence[Sequence[int]], trees: Sequence[LabelTree], width: int
 ) -> list[NDArray[np.float64]]:
-    """Return the scores of each row's labels from one forward pass."""
-    num_own = max(len(prompt) for prompt in prompts) - shared - 1
-    num_nodes = max(len(tree.tokens) for tree in trees) + 1
-    ids_BT = np.zeros((len(prompts), num_own + num_nodes), dtype=np.int64)
-    positions_BT = np.zeros_like(ids_BT)  # padding stands at 0, inside every context
-    sees_BTT = np.zeros((len(prompts), num_own + num_nodes, num_own + num_nodes), dtype=bool)
-    causal = np.tri(num_own, dtype=bool)
-    for b, (prompt, tree) in enumerate(zip(prompts, trees, strict=True)):
-        start, stop, nodes = num_own - (len(prompt) - shared - 1), num_own + len(tree.tokens) + 1, len(tree.tokens) + 1
-        ids_BT[b, start:stop] = [*prompt[shared:], *tree.tokens]
-        positions_BT[b, start:num_own] = np.arange(shared, len(prompt) - 1)
-        positions_BT[b, num_own:stop] = np.array(tree.depths) + len(prompt) - 1
-        sees_BTT[b, start:num_own, start:num_own] = causal[start:, start:]
-        sees_BTT[b, num_own:stop, start:num_own] = True
-        sees_BTT[b, num_own:stop, num_own : num_own + nodes] = tree.sees
-    np.einsum("btt->bt", sees_BTT)[:] = True  # padding sees itself: a softmax over nothing would be NaN, and NaN spreads
-    logits_BWV = model(
-        input_ids=torch.from_numpy(ids_BT).to(model.device),
-        attention_mask=_masks(model, sees_BTT, positions_BT, shared),
-        position_ids=torch.from_numpy(positions_BT).to(model.device),
-        past_key_values=_repeated(shared_cache, len(prompts)),
-        use_cache=True,
-        logits_to_keep=num_nodes,
-    ).logits[..., :width]
+    """Return the scores of each row's labels: the own parts are read a stretch of columns at a time, then all trees in one pass."""
+    cache.empty()
+    columns = _lay_out(prompts, trees, cache.num_filled)
+    num_own = columns.num_prompt - cache.num_filled
+    num_stretches = -(-num_own * len(prompts) // CPU_PASS) if model.device.type == "cpu" else min(1, num_own)
+    borders = np.linspace(cache.num_filled, columns.num_prompt, min(num_stretches, num_own) + 1).round().astype(int).tolist()
+    for start, stop in pairwise(borders):
+        cache.read(model, **_inputs(model, columns, start, stop))
+    tree_inputs = _inputs(model, columns, columns.num_prompt, columns.ids_BS.shape[1])
+    logits_BWV = model(**tree_inputs, past_key_values=cache, use_cache=True).logits[..., :width]
     return _sum_steps(logits_BWV, trees)
 
 
-def _masks(
-    model: PreTrainedModel, sees_BTT: NDArray[np.bool_], positions_BT: NDArray[np.int64], shared: int
-) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Return what each token sees, (B, 1, T, S), for each kind of layer: all see the shared beginning, windows are cut by position."""
+def _inputs(model: PreTrainedModel, columns: _Columns, start: int, stop: int) -> dict[str, Any]:
+    """Return some columns as a model takes them, with what each token sees for each kind of layer, (B, 1, T, S): windows go by position."""
     config = model.config.get_text_config()
-    full_BTS = np.concatenate([np.ones((*sees_BTT.shape[:2], shared), dtype=bool), sees_BTT], axis=2)
+    sees_BTS, positions_BS = columns.sees(start, stop), columns.positions_BS
     masks: dict[str, torch.Tensor] = {}
-    kinds = _layer_kinds(model)
-    for kind in kinds:
-        mask_BTS = full_BTS
+    for kind in _layer_kinds(model):
+        mask_BTS = sees_BTS
         if kind == "sliding_attention":
-            keys_BS = np.concatenate([np.broadcast_to(np.arange(shared), (len(positions_BT), shared)), positions_BT], axis=1)
-            near_BTS = positions_BT[:, :, None] - keys_BS[:, None, :] < config.sliding_window
-            mask_BTS = full_BTS & near_BTS
+            away_BTS = positions_BS[: len(sees_BTS), start:stop, None] - positions_BS[: len(sees_BTS), None, :stop]
+            mask_BTS = sees_BTS & (away_BTS < config.sliding_window)
         mask = torch.from_numpy(mask_BTS)[:, None].to(model.device)
         if config._attn_implementation == "eager" or mask.device.type == "cpu":  # added to the scores; sdpa would convert it in each layer
             mask = torch.zeros(mask.shape, dtype=model.dtype, device=model.device).masked_fill(~mask, torch.finfo(model.dtype).min)
-        masks[kind] = mask
-    return masks if len(masks) > 1 else masks[kinds[0]]
-
-
-def _repeated(cache: DynamicCache, num_rows: int) -> DynamicCache:
-    """Return a one-row cache as one of many rows: views, which the layers copy when they append to them."""
-    repeated = DynamicCache()
-    layer: Any
-    for layer in cache.layers:
-        row = copy.copy(layer)
-        row.keys, row.values = layer.keys.expand(num_rows, -1, -1, -1), layer.values.expand(num_rows, -1, -1, -1)
-        repeated.layers.append(row)
-    return repeated
+        masks[kind] = mask.expand(len(columns.ids_BS), -1, -1, -1)
+    return {
+        "input_ids": torch.from_numpy(columns.ids_BS[:, start:stop]).to(model.device),
+        "position_ids": torch.from_numpy(positions_BS[:, start:stop]).to(model.device),
+        "attention_mask": masks if len(masks) > 1 else next(iter(masks.values())),
+    }
 
 
 def _sum_steps(logits_BWV: torch.Tensor, trees: Sequence[LabelTree]) -> list[NDArray[np.float64]]:
