@@ -96,7 +96,7 @@ def askable_task(task: Task, labels: Sequence[str] | None = None, instruction: s
 
     >>> task = Task(name="core", title="core promoter detection", family="classification", strand="sense", test=["t.csv"],
     ...             labels={"0": "Non-promoter", "1": "promoter"})
-    >>> askable_task(task).user_message(["ACGT"])[-19:]
+    >>> askable_task(task).user_message(["ACGT"])[-18:]
     '.\\n\\n### Input:\\nACGT'
     """
     closed = list(labels) if labels is not None else _labels_of(task)
