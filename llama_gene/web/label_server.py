@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from llama_gene.data.askable import AskableTask, AskableTasks, AskedRow, faults_of
+from llama_gene.data.askable import AskableTask, AskableTasks, AskedRow, check_row
 from llama_gene.errors import InputError, LlamaGeneError, did_you_mean
 from llama_gene.runtime import get_logger, package_version
 
@@ -135,21 +135,21 @@ class LabelService:
 
 def _checked(task: AskableTask, given: list[tuple[str, Any]]) -> list[AskedRow]:
     """Return the questions. Raises Refusal that names every faulty row."""
+    rows: list[AskedRow] = []
     faults: dict[int, str] = {}
-    rows: list[tuple[str, list[str]]] = []
     for number, (name, value) in enumerate(given):
         parts = [value] if isinstance(value, str) else value
-        if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
-            rows.append((name, parts))
-        else:
-            faults[number] = f"{name} is {'null' if value is None else type(value).__name__}; expected a text, or a list of two for a pair."
-    if not faults:
-        good, faults = faults_of(task, rows)
-        if not faults:
-            return good
-    first = faults[min(faults)].rstrip(".")
-    more = f" (and {len(faults) - 1} more faulty rows)" if len(faults) > 1 else ""
-    raise Refusal(HTTPStatus.BAD_REQUEST, first + more, rows=faults)
+        try:
+            if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+                raise InputError(f"{name} is {type(value).__name__}", "a text, for a pair a list of two texts")
+            rows.append(check_row(task, parts, name))
+        except InputError as error:
+            faults[number] = str(error)
+    if faults:
+        first = faults[min(faults)].rstrip(".")
+        more = f" (and {len(faults) - 1} more faulty rows)" if len(faults) > 1 else ""
+        raise Refusal(HTTPStatus.BAD_REQUEST, first + more, rows=faults)
+    return rows
 
 
 def _is_name(value: object) -> bool:
@@ -187,6 +187,7 @@ class LabelServer(ThreadingHTTPServer):
     chat_url: str | None = None
 
     def __init__(self, host: str, port: int) -> None:
+        self._answering: set[threading.Thread] = set()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
@@ -196,7 +197,6 @@ class LabelServer(ThreadingHTTPServer):
                 f"{host}, port {port} cannot be had: {reason}", "a free port of this machine", "Set --port or --host"
             ) from error
         self.is_local = is_loopback(host)
-        self._answering: set[threading.Thread] = set()
 
     @property
     def url(self) -> str:
