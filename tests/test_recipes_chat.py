@@ -224,7 +224,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(model: str, monkeypatch: pytest
 
     monkeypatch.setattr(chat_session, "stream_answer", stream)
     answers, out = talk(monkeypatch, capsys, Config(model=model, max_new_tokens=3), "one", "two", "/history")
-    assert len(answers) == 1 and "[stopped; what came so far is kept]" in out and "> one\nhalf an\n" in out
+    assert len(answers) == 1 and "[stopped]" in out and "> one\nhalf an\n" in out
 
 
 def test_piped_input_is_a_conversation_and_what_was_not_asked_about_is_said(

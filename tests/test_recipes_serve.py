@@ -130,7 +130,7 @@ def test_one_address_serves_labels_and_chat_until_sigterm_which_ends_both(tmp_pa
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
     with serving(["--model", str(folder), "--tasks", str(tmp_path / "core.yaml"), "--engine", "vllm"], environment) as (url, child):
         assert get(f"{url}/health")["model"] == "model"
-        assert get(f"{url}/v1/models") == str(folder)  # what the fake server says: its model
+        assert get(f"{url}/v1/models")["data"][0]["id"] == get(f"{url}/v1/else") == str(folder)  # the fake server says its model
         answer = post(f"{url}/labels", {"task": "core", "sequences": ["ACGT"]})["answers"][0]
         assert sum(answer["probabilities"].values()) == pytest.approx(1) and set(answer["probabilities"]) == {"no", "promoter"}
         assert child.stderr is not None

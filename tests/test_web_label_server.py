@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from llama_gene.data.prompts import encode_answer, encode_prompt
 from llama_gene.errors import InputError
 from llama_gene.inference.ask import ask
 from llama_gene.inference.scoring import score_labels
-from llama_gene.web.label_server import LabelServer, LabelService, Limits, is_loopback
+from llama_gene.web.label_server import ChatServer, LabelServer, LabelService, Limits, is_loopback
 from tests.tiny_models import tiny_llama, tiny_tokenizer
 
 DNA = AskableTask("core", "core promoter", "classification", ("dna",), ("Non-promoter", "promoter"), "Is it?", "{0}")
@@ -126,6 +126,7 @@ def test_an_over_long_input_is_refused_with_its_numbers_and_never_cut() -> None:
         refused = send(server, {"task": "core", "sequences": ["ACGT", "ACGT" * 100], "names": ["good", "long"]})
         assert send(server, {"task": "core", "sequences": ["ACGT"]})[0] == 200
     text = message_of(refused, 400)
+    assert [fault["row"] for fault in refused[1]["error"]["rows"]] == [1]
     assert "long (400 letters) needs" in text and "at most the model's 256" in text and "never cut" in text
 
 
@@ -180,11 +181,11 @@ def test_methods_paths_types_hosts_and_lengths_are_checked() -> None:
         ):
             with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=30) as connection:
                 connection.sendall(raw)
-                assert f" {status} ".encode() in connection.recv(4096), raw
+                assert f" {status} ".encode() in connection.makefile("rb").read(), raw
         with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=30) as connection:
             connection.sendall(b"POST /labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{")
             connection.shutdown(socket.SHUT_WR)  # a client that ends in the middle
-            assert b"a body of 1 bytes; expected 50" in connection.recv(4096)
+            assert b"a body of 1 bytes; expected 50" in connection.makefile("rb").read()
         assert send(server, method="GET", path="/health")[0] == 200
 
 
@@ -239,10 +240,16 @@ def test_chat_requests_are_passed_on_as_they_come_and_streamed_back() -> None:
         def log_message(self, *_: object) -> None:
             pass
 
+    def check(request: Mapping[str, Any]) -> None:
+        if request.get("messages") == "long":
+            raise InputError("the messages have 1,300 tokens")
+
     with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as chat, serving() as server:
         thread = threading.Thread(target=chat.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        server.chat_url = f"http://127.0.0.1:{chat.server_address[1]}"
+        server.chat = ChatServer(f"http://127.0.0.1:{chat.server_address[1]}", "m", check)
+        assert send(server, method="GET", path="/v1/models")[1]["data"][0]["id"] == "m"
+        assert "1,300 tokens" in message_of(send(server, {"messages": "long"}, path="/v1/chat/completions"), 400)
         connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
         connection.request(
             "POST", "/v1/chat/completions?a=b", b'{"x": 1}', {"Content-Type": "application/json", "Authorization": "Bearer k"}
@@ -255,7 +262,7 @@ def test_chat_requests_are_passed_on_as_they_come_and_streamed_back() -> None:
         thread.join()
     assert seen == [("POST", "/v1/chat/completions?a=b", b'{"x": 1}', "Bearer k")]
     with serving() as server:
-        server.chat_url = "http://127.0.0.1:1"
+        server.chat = ChatServer("http://127.0.0.1:1", "m", check)
         assert "does not answer" in message_of(send(server, {}, path="/v1/chat/completions"), 502)
 
 

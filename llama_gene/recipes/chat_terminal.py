@@ -55,7 +55,7 @@ class Terminal:
                     break
                 self._handle(line)
             except _StoppedAnswerError:
-                print("\n[stopped; what came so far is kept]")
+                print("\n[stopped]")
             except KeyboardInterrupt:
                 if not self._is_terminal:
                     raise
