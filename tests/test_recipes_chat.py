@@ -195,7 +195,7 @@ def test_what_cannot_be_used_is_one_line_and_the_chat_goes_on(
     }
     wrong_in_task = {
         "MKVLA": "'L' (letter 4) is not a DNA letter",
-        "What is it?": "takes sequences; /task off ends it",
+        "What is it?": "; /task off ends task core",
         "/load": "/load without a file",
         "/load nowhere.fa": "nowhere.fa does not exist",
         f"/load {tmp_path}": "is a folder",
