@@ -178,10 +178,13 @@ def test_methods_paths_types_hosts_and_lengths_are_checked() -> None:
             (b"POST /labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n", 411),
             (b"POST /labels HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9999999999\r\n\r\n", 413),
             (b"nonsense\r\n\r\n", 400),
+            (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),  # TLS
+            (b"BREW /labels HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
         ):
             with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=30) as connection:
                 connection.sendall(raw)
-                assert f" {status} ".encode() in connection.makefile("rb").read(), raw
+                answer = connection.makefile("rb").read()
+                assert answer.startswith(f"HTTP/1.1 {status} ".encode()) and b'{"error": {"message": "' in answer, raw
         with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=30) as connection:
             connection.sendall(b"POST /labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{")
             connection.shutdown(socket.SHUT_WR)  # a client that ends in the middle

@@ -303,6 +303,13 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return super().handle_expect_100()
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no HTTP, or a method that nobody knows, as everything else is refused: in JSON and not as a page."""
+        self.close_connection = True
+        self.request_version = self.protocol_version  # a broken first line is taken for HTTP 0.9, which has no status
+        status = HTTPStatus(code)
+        self._send(status, Refusal(status, ascii(message or status.phrase)[1:-1][:200]).as_dict())
+
     # checks
 
     def _check_host(self) -> None:
