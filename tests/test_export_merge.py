@@ -10,7 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llama_gene.errors import InputError, MismatchError
-from llama_gene.export.merge import PROBES, compare_written, logit_gap, merge_adapter, probe_logits, seal, verify_export, write_model
+from llama_gene.export.gate import PROBES, compare_written, logit_gap, probe_logits
+from llama_gene.export.manifest import seal, verify_export
+from llama_gene.export.memory import merge_adapter, write_model
 from llama_gene.models.adapters import load_model
 from llama_gene.recipes.export import Config, run
 from tests.tiny_models import save_adapter, save_model, tiny_llama, tiny_tokenizer

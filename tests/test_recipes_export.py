@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MissingFileError
-from llama_gene.export.merge import verify_export
+from llama_gene.export.manifest import verify_export
 from llama_gene.recipes.export import Config, run
 from tests.tiny_models import save_adapter
 
