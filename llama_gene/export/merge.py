@@ -175,11 +175,10 @@ def _layer_gaps(sources: Sources, base: TensorFolder, config: Any) -> tuple[floa
     One adapter after the other: each is compared, unmerged on what the ones before it were merged into, with its own merge.
     """
     before = MergedTensors(plan_of(sources, base, config, 0))
+    gap, expected = 0.0, []
     if not sources.adapters:
         expected = lazy_logits(lazy_model(deepcopy(config), base_reader(base, before.plan)), sources.tokenizer)
         return check_merge(expected, _merged_logits(before, config, sources.tokenizer)), expected
-    gap = 0.0
-    expected: list[torch.Tensor] = []
     for number, adapter in enumerate(sources.adapters):
         after = MergedTensors(plan_of(sources, base, config, number + 1))
         grown = set_vocabulary(deepcopy(config), len(adapter.tokenizer), before.plan.tied)
@@ -211,7 +210,7 @@ def _grown(before: MergedTensors, num_ids: int) -> Callable[[str], torch.Tensor]
 def _fits(plan: MergePlan) -> bool:
     """Return whether the merged model fits into the free memory twice, in float32."""
     numbers = sum(prod(recipe.shape) for recipe in plan.recipes.values())
-    return 2 * 4 * numbers < psutil.virtual_memory().available
+    return bool(2 * 4 * numbers < psutil.virtual_memory().available)
 
 
 def _compared(sources: Sources, config: Any, models: str, options: Options, reason: str) -> dict[str, Any]:

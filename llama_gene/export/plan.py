@@ -109,7 +109,8 @@ def empty_model(config: Any) -> PreTrainedModel:
     """Return a model of a config whose weights, float32, take no memory (and whose small buffers are real)."""
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def plan_merge(
@@ -228,13 +229,14 @@ def _low_rank(number: int, config: peft.LoraConfig, tensors: TensorFolder, key: 
     shape = recipes[f"{module}.weight"].shape
     if len(a_shape) != 2 or len(b_shape) != 2 or len(shape) != 2:
         raise NotStreamable(f"{tensors.folder.name} adapts {module}, which is no matrix")
-    expected_rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern, module), config.r)
+    ranks, alphas = config.rank_pattern or {}, config.alpha_pattern or {}
+    expected_rank = ranks.get(get_pattern_key(list(ranks), module), config.r)
     delta = (b_shape[0], a_shape[1])
     embeds = key.endswith("embedding_A")
     if rank != expected_rank or b_shape[1] != rank or (shape not in (delta, delta[::-1]) and not (embeds and delta[0] == shape[1])):
         fault = f"the adapter {tensors.folder} does not fit: {module} is {shape}, B {b_shape}, A {a_shape}, rank {expected_rank}"
         raise MismatchError(fault, "shapes that multiply", "Use the base that the adapter was trained on")
-    alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, module), config.lora_alpha)
+    alpha = alphas.get(get_pattern_key(list(alphas), module), config.lora_alpha)
     scale = alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
     transposed = embeds or (shape != delta if delta[0] != delta[1] else bool(config.fan_in_fan_out))
     magnitude = next((name for name in (f"{PREFIX}{module}.lora_magnitude_vector", f"{PREFIX}{module}.lora_magnitude_vector.weight")

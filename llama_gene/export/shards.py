@@ -90,7 +90,7 @@ def _write_file(path: Path, layout: Layout, pieces: Callable[[str], Iterable[tor
         for name in ordered:
             start, sent = header[name]["data_offsets"][0], 0  # type: ignore[index]
             for piece in pieces(name):
-                data = memoryview(piece.contiguous().reshape(-1).view(torch.uint8).numpy())
+                data = memoryview(piece.contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
                 sent += len(data)
                 waiting.append(writer.submit(put, data))
                 if len(waiting) > QUEUED:

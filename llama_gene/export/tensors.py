@@ -71,7 +71,8 @@ class TensorFolder:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Return rows start to stop (of the first dimension) of a tensor, in its own element type."""
         with self.rows(name) as read:
-            return read(start, stop).clone()
+            rows: torch.Tensor = read(start, stop)
+            return rows.clone()
 
     @contextmanager
     def rows(self, name: str) -> Iterator[Any]:

@@ -59,7 +59,7 @@ def run(config: Config) -> Path:
     if config.verify is not None:
         return _verify(config)
     if config.output_dir is None:
-        raise ConfigError("output_dir is not given", "--model or --adapter, and --output_dir")
+        raise ConfigError("output_dir is not given", "--model and --output_dir")
     _check_asked(config)
     results, simulated = _read_results(config.results)
 
