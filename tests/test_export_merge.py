@@ -75,7 +75,7 @@ def test_law_06_a_merge_that_changes_logits_writes_nothing(tmp_path: Path, monke
         monkeypatch.setattr(_Step, "apply", lambda self, rows, start, stop: rows)
     for compare in ("whole", "layers") if how == "streaming" else ("whole",):
         with pytest.raises(MismatchError, match="merged and unmerged logits differ"):
-            run(Config(model=adapter_dir, output_dir=tmp_path / "model", merge=how, compare=compare))
+            run(Config(model=adapter_dir, output_dir=tmp_path / "model", merge=how, compare=compare, fresh_process=False))
         assert not (tmp_path / "model").exists()
 
 

@@ -1,4 +1,4 @@
-"""Rows merged one after the other are what PEFT merges whole, for every kind of adapter that this project trains, and some that it does not."""
+"""Rows merged one after the other are what PEFT merges whole, for every kind of adapter that this project trains, and some others."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def merge_sources(sources: Sources, folder: Path, options: Options) -> tuple[Mer
     """
     config = AutoConfig.from_pretrained(sources.base)
     check_config(config, sources.base)
-    base = TensorFolder(sources.base)  # a missing shard, a cut file or a pickle ends here, however it is merged
+    base = sources.base_tensors
     if options.how != "memory":
         try:
             return _stream(sources, base, config, folder, options)
@@ -102,7 +102,7 @@ def compare_folder(sources: Sources, folder: Path, options: Options, padding_row
     """
     config = AutoConfig.from_pretrained(sources.base)
     check_config(config, sources.base)
-    base = TensorFolder(sources.base)
+    base = sources.base_tensors
     whole = options.compare != "layers"
     if options.compare == "auto":
         try:

@@ -47,6 +47,7 @@ class Sources:
 
     base: Path
     base_name: str
+    base_tensors: TensorFolder
     base_tokenizer: Any
     base_stamp: str | None
     adapters: tuple[Adapter, ...]
@@ -73,13 +74,15 @@ def open_sources(model: Path | None, adapters: Sequence[Path], base: str | None)
     if name is None:
         raise InputError(f"{first.folder}: the manifest names no base", "the output of `llama-gene pretrain` or `sft`", "Give --base")
     base_dir = _base_dir(str(name), first.folder)
+    tensors = TensorFolder(base_dir)  # a missing shard, a cut file or a pickle ends here, however it is merged
     base_tokenizer = load_tokenizer(base_dir)
     not_compared = _check_first(first, base_dir, str(name), vocabulary_fingerprint(base_tokenizer))
     for before, after in pairwise(opened):
         not_compared += _check_next(before, after)
     _check_template(last.folder)
     stamp = base_weights(str(base_dir))
-    return Sources(base_dir, str(name), base_tokenizer, stamp, opened, last.tokenizer, last.folder, last.manifest, tuple(not_compared))
+    own = (last.tokenizer, last.folder, last.manifest)
+    return Sources(base_dir, str(name), tensors, base_tokenizer, stamp, opened, *own, tuple(not_compared))
 
 
 def _whole_model(model: Path) -> Sources:
@@ -90,7 +93,8 @@ def _whole_model(model: Path) -> Sources:
     tokenizer = load_tokenizer(model)
     check_vocabulary(manifest.get("vocabulary"), tokenizer, str(model))
     _check_template(model)
-    return Sources(model, str(manifest.get("base") or model), tokenizer, base_weights(str(model)), (), tokenizer, model, manifest, ())
+    name, tensors, stamp = str(manifest.get("base") or model), TensorFolder(model), base_weights(str(model))
+    return Sources(model, name, tensors, tokenizer, stamp, (), tokenizer, model, manifest, ())
 
 
 def _open_adapter(folder: Path) -> Adapter:
