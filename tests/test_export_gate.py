@@ -276,6 +276,22 @@ def test_what_is_broken_or_foreign_is_one_line(trained: Trained, tmp_path: Path)
     refuse(["export", "--verify", tmp_path / "gone"], "gone does not exist; expected a model folder")
 
 
+def test_a_hub_base_is_taken_from_the_cache_or_the_line_says_what_to_set(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached = tmp_path / "hub" / "models--gene--base"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(trained.base, cached / "snapshots" / ("0" * 40))
+    output = run(Config(model=trained.adapter, base="gene/base", output_dir=tmp_path / "model", fresh_process=False))
+    assert verify_export(output)["written_gap"] < 1e-5
+    asked = ["export", "--model", trained.adapter, "--output_dir", tmp_path / "out"]
+    refuse([*asked, "--base", "gene/absent"], "the base 'gene/absent' is no folder here .*HF_TOKEN")
+
+
 def test_a_folder_from_elsewhere_is_checked_for_structure_and_its_logits_where_it_can_be(
     trained: Trained, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import prod
@@ -78,7 +79,10 @@ def merge_sources(sources: Sources, folder: Path, options: Options) -> tuple[Mer
     config = AutoConfig.from_pretrained(sources.base)
     check_config(config, sources.base)
     base = sources.base_tensors
-    if options.how != "memory":
+    if options.how == "memory":
+        with suppress(NotStreamable):
+            plan_of(sources, base, config, len(sources.adapters))  # a base that lacks a tensor would get random numbers for it
+    else:
         try:
             return _stream(sources, base, config, folder, options)
         except NotStreamable as reason:
