@@ -49,6 +49,7 @@ def main() -> None:
     """Write base and adapter, run each contestant, print the table, delete everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=[*SHAPES], default="small")
+    parser.add_argument("--layers", type=int, help="fewer layers than the shape has, for a look")
     parser.add_argument("--work", type=Path, help="folder for a temporary one (default: the system's)")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS])
     parser.add_argument("--memory", type=float, default=20.0, help="GB that a contestant may allocate; 0: no limit")
@@ -57,15 +58,16 @@ def main() -> None:
     if asked.contestant:
         print(json.dumps(contest(asked.contestant, asked.work)))
         return
-    need = needed(SHAPES[asked.shape])
+    shape = {**SHAPES[asked.shape], **({"num_hidden_layers": asked.layers} if asked.layers else {})}
+    need = needed(shape)
     free = shutil.disk_usage(asked.work or tempfile.gettempdir()).free
     if need > min(free * 0.95, DISK):
         sys.exit(f"{need / 1e9:.1f} GB of disk are needed; {free / 1e9:.1f} GB are free, at most {DISK / 1e9:.0f} GB are taken")
     with tempfile.TemporaryDirectory(dir=asked.work) as name:
         work = Path(name)
         clock = time.monotonic()
-        write_base(work / "base", SHAPES[asked.shape])
-        write_adapter(work / "adapter", SHAPES[asked.shape])
+        write_base(work / "base", shape)
+        write_adapter(work / "adapter", shape)
         size = sum(path.stat().st_size for path in work.rglob("*.safetensors"))
         print(
             f"{asked.shape}: base and adapter of {size / 1e9:.2f} GB written in {time.monotonic() - clock:.0f} s; limit {asked.memory:g} GB"

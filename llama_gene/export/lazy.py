@@ -1,4 +1,4 @@
-"""Run a model whose weights are read when a layer needs them, and dropped behind it: a 7B model in 1.5 GB, a 70B model in 4.
+"""Run a model whose weights are read when a layer needs them, and dropped behind it: in the memory of its largest layer.
 
 An empty model (accelerate's meta device) gets, before each layer's forward pass, the tensors that a mapping gives for its names. The
 unmerged model is PEFT's own, with PEFT's own arithmetic: W x + s B (A x), and DoRA, and the rows of trained tokens; only where its tensors

@@ -1,4 +1,5 @@
-"""Merge adapters into a base a few rows at a time. Peak memory: a few MB beside the largest pair A, B and a pool of rows that are written.
+"""Merge adapters into a base a few rows at a time. What is allocated: a few pieces of 4 MB and one pair A, B; the file of the tensor in
+work is mapped.
 
 Rows are read as they are stored, widened to float32 (exactly), changed by the steps of their recipe, and rounded once, to the element
 type that is written. 2**20 numbers are 4 MB of float32, which stay in the cache of a core between the steps: for W of 4096 x 4096 and
@@ -32,8 +33,21 @@ class MergedTensors:
 
     def read(self, name: str) -> torch.Tensor:
         """Return a whole tensor: in float32, or in its own type where that holds no fractions. A tied head is the embedding."""
-        pieces = list(self.pieces(name, torch.float32))
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        whole: torch.Tensor | None = None
+        start = 0
+        for rows in self.pieces(name, torch.float32):
+            if not rows.ndim or len(rows) == self.recipe(name).shape[0]:
+                return rows
+            if whole is None:
+                whole = torch.empty(self.recipe(name).shape, dtype=rows.dtype)
+            whole[start : start + len(rows)] = rows
+            start += len(rows)
+        assert whole is not None
+        return whole
+
+    def recipe(self, name: str) -> Recipe:
+        """Return a tensor's recipe; a tied head's is the embedding's."""
+        return self.plan.recipes[self.plan.embedding if name == self.plan.head and self.plan.tied else name]
 
     def layout(self, precision: Precision) -> Layout:
         """Return shape and type of each tensor to be written."""
@@ -46,7 +60,7 @@ class MergedTensors:
 
     def pieces(self, name: str, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """Yield the rows of a tensor, from the first to the last, rounded once to `dtype` (integers stay as they are)."""
-        recipe = self.plan.recipes[self.plan.embedding if name == self.plan.head and self.plan.tied else name]
+        recipe = self.recipe(name)
         kept = [step for step in recipe.steps if isinstance(step, Replace)]
         if not recipe.shape:  # a single number
             yield _cast(self.plan.base.read(recipe.source), dtype)

@@ -12,8 +12,6 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
-    from llama_gene.export.merge import MergeReport, Options
-    from llama_gene.export.sources import Sources
     from llama_gene.models.settings import Precision
 
 
@@ -41,9 +39,9 @@ class Config:
     tolerance: float | None = None
     """Largest allowed gap of logits, relative to the largest logit; unset: 1e-4 for float32, 1e-2 for float16, 5e-2 for bfloat16."""
     merge: Literal["auto", "streaming", "memory"] = "auto"
-    """streaming: a few rows at a time, in a few hundred MB; memory: by PEFT, the whole model in float32; auto: whichever can."""
+    """streaming: a few rows at a time; memory: by PEFT, the whole model in float32; auto: whichever can."""
     compare: Literal["auto", "whole", "layers"] = "auto"
-    """How the models that are compared are read. whole: loaded, in float32; layers: each layer when it runs (7B in about 2 GB, slower);
+    """How the models that are compared are read. whole: loaded, in float32; layers: each layer when it runs, which is slower;
     auto: whole where twice the model fits into the free memory."""
     fresh_process: bool = True
     """Read the written folder back in a process of its own, as a user will (a few seconds more); false: in this one."""
@@ -97,7 +95,7 @@ def _check_asked(config: Config) -> None:
         raise ConfigError(f"max_shard_size is '{config.max_shard_size}'", "a size such as 4GB or 500MB")
 
 
-def _options(config: Config, base: Path) -> Options:
+def _options(config: Config, base: Path) -> Any:
     """Return how to merge and compare."""
     from llama_gene.export.gate import TOLERANCE
     from llama_gene.export.merge import Options
@@ -107,9 +105,7 @@ def _options(config: Config, base: Path) -> Options:
     return Options(precision, tolerance, config.max_shard_size, config.merge, config.compare, config.fresh_process)
 
 
-def _describe(
-    config: Config, sources: Sources, folder: Path, report: MergeReport, precision: Precision, results: str, simulated: bool
-) -> None:
+def _describe(config: Config, sources: Any, folder: Path, report: Any, precision: Precision, results: str, simulated: bool) -> None:
     """Write model card and manifest."""
     from llama_gene.data.prompts import prompt_fingerprint
     from llama_gene.export.card import model_card
