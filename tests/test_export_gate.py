@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from llama_gene import cli, runtime
 from llama_gene.data.prompts import chat_template, prompt_fingerprint, render_prompt, render_user
 from llama_gene.export.gate import PROBES, logit_gap, probe_logits, read_back
 from llama_gene.export.manifest import verify_export
+from llama_gene.export.structure import check_structure
 from llama_gene.models.adapters import attach_lora, base_weights, load_model, save_adapter
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes.export import Config, run
@@ -277,6 +278,16 @@ def test_what_is_broken_or_foreign_is_one_line(trained: Trained, tmp_path: Path)
     refuse([*asked, "--base", tmp_path / "gone"], "gone does not exist; expected the base that the adapter")
     refuse(["export", "--verify", trained.base, "--base", trained.base], "base is given and no adapter is")
     refuse(["export", "--verify", tmp_path / "gone"], "gone does not exist; expected a model folder")
+
+
+def test_a_model_whose_files_keep_its_experts_apart_has_a_structure(tmp_path: Path) -> None:
+    config = MixtralConfig(
+        vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
+        num_local_experts=2, num_experts_per_tok=1, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    save_model(MixtralForCausalLM(config), tiny_tokenizer(), tmp_path)
+    found = check_structure(tmp_path)
+    assert (found.architecture, found.tokens, found.padding_rows, found.tied) == ("MixtralForCausalLM", 259, 0, False)
 
 
 def test_a_hub_base_is_taken_from_the_cache_or_the_line_says_what_to_set(

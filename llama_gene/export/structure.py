@@ -71,14 +71,13 @@ def _check_tensors(folder: Path, tensors: TensorFolder, model: Any) -> int:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         expected.pop(head, None)
-    if set(expected) <= set(tensors.entries):
-        for name, shape in expected.items():
-            if tensors.shape(name) != shape:
-                raise MismatchError(f"{folder}: {name} has shape {tensors.shape(name)}", f"{shape}, as config.json says")
-    elif len(set(expected) & set(tensors.entries)) > len(expected) / 2:
-        lacking = sorted(set(expected) - set(tensors.entries))
-        raise InputError(f"{folder} lacks {lacking[0]}", f"every tensor of {type(model).__name__}", "Copy the folder again")
-    # Else its files name tensors otherwise than its model does (stacked experts): sizes are compared when it is loaded.
+    missing = sorted(set(expected) - set(tensors))
+    if missing and set(tensors) <= set(expected) | {head}:
+        raise InputError(f"{folder} lacks {missing[0]}", f"every tensor of {type(model).__name__}", "Copy the folder again")
+    # Other names than the model's: its files keep them otherwise (experts apart), and transformers puts them together when it loads them.
+    for name in set(expected) & set(tensors):
+        if tensors.shape(name) != expected[name]:
+            raise MismatchError(f"{folder}: {name} has shape {tensors.shape(name)}", f"{expected[name]}, as config.json says")
     return int(model.get_input_embeddings().weight.shape[0])
 
 
