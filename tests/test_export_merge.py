@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llama_gene.errors import InputError, MismatchError
-from llama_gene.export.merge import PROBES, compare_written, logit_gap, merge_adapter, probe_logits, seal, verify_export, write_model
+from llama_gene.export.gate import PROBES, compare_written, logit_gap, probe_logits
+from llama_gene.export.manifest import seal, verify_export
+from llama_gene.export.memory import merge_adapter, write_model
 from llama_gene.models.adapters import load_model
 from llama_gene.recipes.export import Config, run
 from tests.tiny_models import save_adapter, save_model, tiny_llama, tiny_tokenizer
@@ -20,7 +23,7 @@ from tests.tiny_models import save_adapter, save_model, tiny_llama, tiny_tokeniz
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export that no test may change."""
     folder = tmp_path_factory.mktemp("export")
-    return run(Config(model=save_adapter(folder), output_dir=folder / "model"))
+    return run(Config(model=save_adapter(folder), output_dir=folder / "model", fresh_process=False))
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_law_06_merged_logits_equal_unmerged_and_a_tampered_export_is_refused(tmp_path: Path, tied: bool) -> None:
     adapter_dir = save_adapter(tmp_path, tied)
-    output = run(Config(model=adapter_dir, output_dir=tmp_path / "model"))
+    output = run(Config(model=adapter_dir, output_dir=tmp_path / "model", fresh_process=False))
     adapter, tokenizer = load_model(adapter_dir)
     written = AutoModelForCausalLM.from_pretrained(output).eval()  # as a stranger loads it
     assert [type(written).__name__, written.config.vocab_size, written.config.tie_word_embeddings] == ["LlamaForCausalLM", 261, tied]
@@ -59,14 +62,21 @@ def test_law_06_merged_logits_equal_unmerged_and_a_tampered_export_is_refused(tm
     verify_export(output)
 
 
-def test_law_06_a_merge_that_changes_logits_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["streaming", "memory"])
+def test_law_06_a_merge_that_changes_logits_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any) -> None:
     adapter_dir = save_adapter(tmp_path)
-    from peft import PeftModel
+    if how == "memory":
+        from peft import PeftModel
 
-    monkeypatch.setattr(PeftModel, "merge_and_unload", lambda self: self.unload(), raising=False)  # forgets the low-rank update
-    with pytest.raises(MismatchError, match="merged and unmerged logits differ"):
-        run(Config(model=adapter_dir, output_dir=tmp_path / "model"))
-    assert not (tmp_path / "model").exists()
+        monkeypatch.setattr(PeftModel, "merge_and_unload", lambda self: self.unload(), raising=False)  # forgets the low-rank update
+    else:
+        from llama_gene.export.streaming import _Step
+
+        monkeypatch.setattr(_Step, "apply", lambda self, rows, start, stop: rows)
+    for compare in ("whole", "layers") if how == "streaming" else ("whole",):
+        with pytest.raises(MismatchError, match="merged and unmerged logits differ"):
+            run(Config(model=adapter_dir, output_dir=tmp_path / "model", merge=how, compare=compare, fresh_process=False))
+        assert not (tmp_path / "model").exists()
 
 
 def test_law_06_a_written_folder_that_differs_is_refused(tmp_path: Path) -> None:
@@ -77,7 +87,7 @@ def test_law_06_a_written_folder_that_differs_is_refused(tmp_path: Path) -> None
         merged.model.norm.weight[3] += 0.5
     write_model(merged, tokenizer, adapter_dir, tmp_path / "model", "float32")
     with pytest.raises(MismatchError, match="logits of the written folder differ"):
-        compare_written(tmp_path / "model", tokenizer, expected, tolerance=1e-4)
+        compare_written(tmp_path / "model", tokenizer, expected, tolerance=1e-4, fresh=False)
 
 
 def test_a_nan_in_the_written_weights_is_a_gap(tmp_path: Path) -> None:
@@ -88,12 +98,12 @@ def test_a_nan_in_the_written_weights_is_a_gap(tmp_path: Path) -> None:
 
 def test_bfloat16_is_written_within_its_own_tolerance_and_not_within_that_of_float32(tmp_path: Path) -> None:
     adapter_dir = save_adapter(tmp_path)
-    output = run(Config(model=adapter_dir, output_dir=tmp_path / "model", dtype="bfloat16"))
+    output = run(Config(model=adapter_dir, output_dir=tmp_path / "model", dtype="bfloat16", fresh_process=False))
     manifest = verify_export(output)
     assert 1e-4 < manifest["written_gap"] < 5e-2 and manifest["merge_gap"] < 1e-5
     assert AutoModelForCausalLM.from_pretrained(output).dtype == torch.bfloat16
     with pytest.raises(MismatchError, match="differ from the adapter's"):
-        run(Config(model=adapter_dir, output_dir=tmp_path / "strict", dtype="bfloat16", tolerance=1e-4))
+        run(Config(model=adapter_dir, output_dir=tmp_path / "strict", dtype="bfloat16", tolerance=1e-4, fresh_process=False))
     assert not (tmp_path / "strict").exists()
 
 

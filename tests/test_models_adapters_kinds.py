@@ -45,7 +45,7 @@ def test_law_05_new_rows_train_alone_and_old_ones_keep_their_bits(route: Route, 
     adapter = adapter_of(route, tmp_path / "adapter", base, rows="new")
     before = AutoModelForCausalLM.from_pretrained(base)
     num_old = before.get_input_embeddings().weight.shape[0]
-    folder = export.run(export.Config(model=adapter, output_dir=tmp_path / "model"))
+    folder = export.run(export.Config(model=adapter, output_dir=tmp_path / "model", fresh_process=False))
     after = AutoModelForCausalLM.from_pretrained(folder)
     for old, new in ((m.get_input_embeddings().weight, m2.get_input_embeddings().weight) for m, m2 in ((before, after),)):
         assert torch.equal(old, new[:num_old])
@@ -101,7 +101,7 @@ def test_qlora_trains_tunes_and_merges_onto_the_full_base(route: Route, tmp_path
     assert packed and not {type(module).__name__ for module in load_model(adapter)[0].modules()} & {"Linear4bit", "Linear8bitLt"}
     config = sft.Config(model=str(adapter), instructions=route.instructions, train=tiny_training(2), output_dir=tmp_path / "tuned")
     assert runtime.read_manifest(sft.run(config))["quantize"] == quantize
-    folder = export.run(export.Config(model=tmp_path / "tuned", output_dir=tmp_path / "model"))
+    folder = export.run(export.Config(model=tmp_path / "tuned", output_dir=tmp_path / "model", fresh_process=False))
     assert AutoModelForCausalLM.from_pretrained(folder).config.vocab_size == 592
 
 
@@ -121,7 +121,10 @@ def test_looks_at_held_out_rows_change_nothing_in_a_4_bit_run(route: Route, tmp_
 @pytest.mark.parametrize("change", [{"rslora": True}, {"dora": True}, {"init": "pissa"}, {"init": "olora"}], ids=str)
 def test_a_variant_trains_reloads_and_merges(route: Route, tmp_path: Path, change: dict[str, Any]) -> None:
     adapter = adapter_of(route, tmp_path / "adapter", **change)
-    assert runtime.read_manifest(export.run(export.Config(model=adapter, output_dir=tmp_path / "model")))["written_gap"] < 1e-4
+    assert (
+        runtime.read_manifest(export.run(export.Config(model=adapter, output_dir=tmp_path / "model", fresh_process=False)))["written_gap"]
+        < 1e-4
+    )
     plain = load_file(adapter_of(route, tmp_path / "plain") / "adapter_model.safetensors")
     other = load_file(adapter / "adapter_model.safetensors")
     assert plain.keys() != other.keys() or any(not torch.equal(plain[name], other[name]) for name in plain)

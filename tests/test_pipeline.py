@@ -15,7 +15,7 @@ import torch
 from llama_gene import runtime
 from llama_gene.data.prompts import encode_prompt, render_user
 from llama_gene.errors import InputError, MismatchError
-from llama_gene.export.merge import verify_export
+from llama_gene.export.manifest import verify_export
 from llama_gene.models.adapters import load_model
 from llama_gene.models.settings import LoraSettings
 from llama_gene.recipes import evaluate, export, instruct, pack, pretrain, sft, vocab

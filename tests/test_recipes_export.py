@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MissingFileError
-from llama_gene.export.merge import verify_export
+from llama_gene.export.manifest import verify_export
 from llama_gene.recipes.export import Config, run
 from tests.tiny_models import save_adapter
 
@@ -24,7 +24,7 @@ def test_the_folder_holds_weights_tokenizer_card_and_manifest(tmp_path: Path) ->
     (results / "results.md").write_text("| task | ours |\n| --- | --- |\n| promoter | 0.9 |\n")
     runtime.write_json(results / "results.json", {"simulated": True})
     runtime.write_manifest(results, "evaluate", {})
-    output = run(Config(model=save_adapter(tmp_path), results=results, output_dir=tmp_path / "my-model"))
+    output = run(Config(model=save_adapter(tmp_path), results=results, output_dir=tmp_path / "my-model", fresh_process=False))
     names = {path.name for path in output.iterdir()}
     assert names >= {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "README.md"}
     manifest = verify_export(output)
@@ -40,26 +40,26 @@ def test_the_folder_holds_weights_tokenizer_card_and_manifest(tmp_path: Path) ->
 
 def test_the_bases_precision_is_kept_unless_another_is_asked_for(tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path, precision=torch.bfloat16)
-    kept = run(Config(model=adapter, output_dir=tmp_path / "kept"))
+    kept = run(Config(model=adapter, output_dir=tmp_path / "kept", fresh_process=False))
     assert AutoModelForCausalLM.from_pretrained(kept).dtype == torch.bfloat16
-    asked = run(Config(model=adapter, output_dir=tmp_path / "asked", dtype="float32"))
+    asked = run(Config(model=adapter, output_dir=tmp_path / "asked", dtype="float32", fresh_process=False))
     assert AutoModelForCausalLM.from_pretrained(asked).dtype == torch.float32
 
 
 def test_weights_are_sharded(tmp_path: Path) -> None:
-    output = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "model", max_shard_size="50KB"))
+    output = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "model", max_shard_size="50KB", fresh_process=False))
     assert (output / "model.safetensors.index.json").is_file() and len(list(output.glob("*.safetensors"))) > 1
     verify_export(output)
 
 
 def test_an_exported_folder_can_be_exported_again_with_another_precision(tmp_path: Path) -> None:
-    first = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "first"))
-    second = run(Config(model=first, output_dir=tmp_path / "second", dtype="bfloat16"))
+    first = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "first", fresh_process=False))
+    second = run(Config(model=first, output_dir=tmp_path / "second", dtype="bfloat16", fresh_process=False))
     assert verify_export(second)["vocabulary"] == json.loads((first / "manifest.json").read_text())["vocabulary"]
 
 
 def test_the_folder_loads_in_a_fresh_process_without_this_package(tmp_path: Path) -> None:
-    output = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "model"))
+    output = run(Config(model=save_adapter(tmp_path), output_dir=tmp_path / "model", fresh_process=False))
     script = (
         "import sys; from transformers import AutoModelForCausalLM as M, AutoTokenizer as T\n"
         "m, t = M.from_pretrained(sys.argv[1]), T.from_pretrained(sys.argv[1])\n"
@@ -75,9 +75,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--model and --output_dir"):
         run(Config(model=tmp_path))
     with pytest.raises(MissingFileError, match="does not exist"):
-        run(Config(model=tmp_path / "nowhere", output_dir=tmp_path / "out"))
+        run(Config(model=tmp_path / "nowhere", output_dir=tmp_path / "out", fresh_process=False))
     with pytest.raises(InputError, match=r"manifest\.json"):
-        run(Config(model=tmp_path, output_dir=tmp_path / "out"))
+        run(Config(model=tmp_path, output_dir=tmp_path / "out", fresh_process=False))
     assert not (tmp_path / "out").exists()
 
 
@@ -86,7 +86,7 @@ def test_a_folder_that_is_not_ours_is_never_overwritten(tmp_path: Path) -> None:
     precious.mkdir()
     (precious / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="is not an earlier output"):
-        run(Config(model=save_adapter(tmp_path), output_dir=precious))
+        run(Config(model=save_adapter(tmp_path), output_dir=precious, fresh_process=False))
     assert (precious / "thesis.tex").read_text() == "years of work"
 
 

@@ -124,7 +124,7 @@ def test_a_tied_base_stays_tied_through_training_and_export(route: Route, tied_b
     weights = load_file(adapter / "adapter_model.safetensors")
     whole = {name: tensor for name, tensor in weights.items() if "lora" not in name}
     assert all(torch.equal(tensor, next(iter(whole.values()))) for tensor in whole.values())
-    folder = export.run(export.Config(model=adapter, output_dir=tmp_path / "model"))
+    folder = export.run(export.Config(model=adapter, output_dir=tmp_path / "model", fresh_process=False))
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.config.tie_word_embeddings and model.lm_head.weight is model.model.embed_tokens.weight
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
@@ -153,7 +153,7 @@ def test_gpt2_takes_an_adapter_on_its_own_layers(route: Route, tmp_path: Path) -
     adapter = run(config)
     model, _ = load_model(adapter)
     assert model.get_output_embeddings().weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
-    folder = export.run(export.Config(model=adapter, output_dir=tmp_path / "model"))
+    folder = export.run(export.Config(model=adapter, output_dir=tmp_path / "model", fresh_process=False))
     assert AutoModelForCausalLM.from_pretrained(folder).config.tie_word_embeddings
 
 

@@ -65,7 +65,7 @@ def test_rows_that_no_stage_trains_stay_as_the_first_one_started_them(route: Rou
 
 
 def test_a_whole_model_gets_a_fresh_adapter_or_is_trained_whole(route: Route, tmp_path: Path) -> None:
-    whole = export.run(export.Config(model=route.adapter, output_dir=tmp_path / "exported"))
+    whole = export.run(export.Config(model=route.adapter, output_dir=tmp_path / "exported", fresh_process=False))
     adapter = run(config(route, tmp_path / "adapter", model=str(whole)))
     manifest = runtime.read_manifest(adapter, "sft")
     assert manifest["base"] == str(whole) and manifest["base_vocabulary"] == manifest["vocabulary"]
@@ -79,7 +79,7 @@ def test_a_whole_model_gets_a_fresh_adapter_or_is_trained_whole(route: Route, tm
     assert losses(tuned)[0] == pytest.approx(losses(adapter)[0], abs=1e-4) and losses(tuned)[-1] < losses(tuned)[0] - 0.3
     model = AutoModelForCausalLM.from_pretrained(tuned)
     assert model.config.use_cache and AutoTokenizer.from_pretrained(tuned).chat_template == chat_template()
-    export.run(export.Config(model=tuned, output_dir=tmp_path / "again"))
+    export.run(export.Config(model=tuned, output_dir=tmp_path / "again", fresh_process=False))
     with pytest.raises(ConfigError, match="full is set and the model is an adapter"):
         run(config(route, tmp_path / "no", full=True))
 

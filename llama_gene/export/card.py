@@ -11,7 +11,7 @@ def model_card(
     base: str,
     vocabulary: Mapping[str, Any],
     stages: Sequence[Mapping[str, Any]],
-    gaps: Mapping[str, float],
+    gaps: Mapping[str, Any],
     precision: str,
     template: str,
     results: str = "",
@@ -20,7 +20,8 @@ def model_card(
     """Return the README.md of an exported folder.
 
     `vocabulary` has size and fingerprint; a stage has stage, steps, tokens, parameters, trainable_parameters, final_loss and languages (all
-    but the first optional; data, held_out); `gaps` has merge_gap, written_gap, tolerance; `results` is the Markdown that `evaluate` wrote.
+    but the first optional; data, held_out); `gaps` has merge_gap, written_gap, tolerance, and quantized_gap where there is one; `results`
+    is the Markdown that `evaluate` wrote.
     """
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- biology\n- genomics\n- dna\n- protein\n- llama-gene\n"
@@ -50,7 +51,8 @@ def model_card(
         "## Checks\n\n"
         f"Largest difference of logits, relative to the largest logit: adapter against merged {gaps['merge_gap']:.2g}, "
         f"adapter against this folder as written {gaps['written_gap']:.2g} (allowed: {gaps['tolerance']:g}). "
-        f"Vocabulary fingerprint `{vocabulary['fingerprint']}`. `manifest.json` holds the SHA-256 of every file."
+        + _quantized_line(gaps)
+        + f"Vocabulary fingerprint `{vocabulary['fingerprint']}`. `manifest.json` holds the SHA-256 of every file."
     )
     if results:
         parts.append("## Results\n\n" + results.strip())
@@ -58,6 +60,12 @@ def model_card(
         "## Limits\n\nA research model. Its answers are no diagnosis, and no annotation to rely on. The base's licence applies as well."
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _quantized_line(gaps: Mapping[str, Any]) -> str:
+    """Return how far the model with packed weights, as it was trained, is from this one."""
+    gap = gaps.get("quantized_gap")
+    return "" if gap is None else f"The model as it was trained, its base in few bits, differs by {gap:.2g}: evaluate this folder. "
 
 
 def _data_line(language: str, facts: Mapping[str, Any]) -> str:

@@ -1,63 +1,55 @@
-"""Merge an adapter into its base, and believe the result only after comparing logits (law 6).
+"""Merge adapters into their base and write one folder, believed only behind the gate (law 6).
 
-1. Take the logits of probe texts (DNA, protein, English, a prompt) from the unmerged model, in float32.
-2. Merge, cut embedding rows that no token has, compare: a wrong merge stops here, before anything is written.
-3. Write weights, config, generation config and the tokenizer's files (byte for byte) into a new folder.
-4. Load that folder as a stranger would (AutoModelForCausalLM, AutoTokenizer), compare ids and logits again.
-5. Hash every file into the manifest and seal the manifest; `verify_export` refuses a folder in which anything was changed.
+1. The logits of probe texts from the unmerged model: loaded whole where it fits twice, else layer by layer.
+2. The same from the merged tensors in float32: a wrong merge stops here, before anything is written.
+3. Weights (a few rows at a time, shard by shard), config, generation config, the tokenizer's files.
+4. The folder read back in a process of its own: ids, sizes and logits again.
+5. The caller seals it (`manifest.seal`) and verifies it.
 
-A gap is the largest absolute difference of two logits, divided by the largest absolute logit (at least 1). Merging computes W + s B A once
-instead of W x + s B (A x), which in float32 differs by rounding only (1e-7 to 1e-6 measured); rounding the weights to bfloat16 (8 bits)
-costs about 1e-2. Memory: the whole model in float32, and its copy when the folder is read back.
+What cannot be streamed (plan.py says what and why) is merged in memory by PEFT, through the same gate.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import gc
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import psutil
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig
 
-from llama_gene.data.prompts import render_prompt, render_user
-from llama_gene.errors import InputError, MismatchError
+from llama_gene.errors import ConfigError
+from llama_gene.export.folder import copy_tokenizer_files, generation_config, set_vocabulary, write_config
+from llama_gene.export.gate import PROBES, check_merge, compare_written, context, lazy_logits, probe_ids, probe_logits
+from llama_gene.export.lazy import lazy_adapter, lazy_model
+from llama_gene.export.memory import load_unmerged, merge_adapter, quantized_gap, write_model
+from llama_gene.export.plan import MergePlan, NotStreamable, empty_model, plan_merge
+from llama_gene.export.sources import Sources, check_config
+from llama_gene.export.streaming import MergedTensors, write_merged
+from llama_gene.export.tensors import TensorFolder
 from llama_gene.models.settings import Precision
-from llama_gene.runtime import MANIFEST_NAME, fingerprint, read_json, read_manifest, write_json
-from llama_gene.tokenization.tokenizer import encode_text, load_tokenizer, vocabulary_fingerprint
+from llama_gene.runtime import get_logger
 
-TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-"""Largest gap allowed between the adapter's logits and those of the written folder, by the precision of its weights."""
+How = Literal["auto", "streaming", "memory"]
+Compare = Literal["auto", "whole", "layers"]
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
-_DNA = "TATAAAAGGCGCGCCATGGCTAGCAAAGGTGAAGAACTGTTCACCGGTGTTGTTCCGATCCTGGTTGAACTGTAATAAGTAAGTNNNCAGGT"
-_PROTEIN = "MASKGEELFTGVVPILVELDGDVNGHKFSVSGEGEGDATYGKLTLKFICTTGKLPVPWPTLVTTFXX"
-_ENGLISH = "A gene is a stretch of DNA whose sequence of bases says how to build a protein, and when."
-PROBES = (
-    _DNA,
-    _DNA[::-1],
-    "acgtacgt" + _DNA.lower(),
-    _PROTEIN,
-    _PROTEIN[::-1],
-    _ENGLISH,
-    "The promoter TATAAA lies 25 bp upstream;  the kinase MSKGEELFT does not.",
-    render_prompt(render_user("Determine the promoter of following dna sequence.", _DNA)),
-    render_prompt(render_user("Determine the function of following protein sequence.", _PROTEIN)),
-)
+@dataclass(frozen=True)
+class Options:
+    """How to merge, write and compare."""
+
+    precision: Precision
+    tolerance: float
+    max_shard_size: str = "4GB"
+    how: How = "auto"
+    compare: Compare = "auto"
+    fresh_process: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,156 +57,174 @@ class MergeReport:
     """What was found while merging and writing."""
 
     merge_gap: float
-    """Adapter against merged model in memory, both float32."""
+    """Adapter against merged model, both float32, before anything was written."""
     written_gap: float
     """Adapter (float32) against the written folder, loaded anew in its own precision."""
     tolerance: float
     rows_cut: int
     """Embedding rows that no token has, cut off."""
+    merge: str = "memory"
+    """streaming or memory."""
+    compared: dict[str, Any] = field(default_factory=dict)
+    """What was compared, and how."""
+    quantized_gap: float | None = None
+    """Adapter on the full-precision base against the adapter on the packed base that it was trained on (QLoRA)."""
 
 
-def merge_adapter(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, float, int, list[torch.Tensor]]:
-    """Return (merged model, gap to the unmerged one, embedding rows cut off, the unmerged model's logits).
+def merge_sources(sources: Sources, folder: Path, options: Options) -> tuple[MergeReport, dict[str, str]]:
+    """Write the merged model into `folder`; return what was found and the SHA-256 of the weights as they were written (streaming).
 
-    `model` is a PeftModel, which is changed in place and must not be used again, or an ordinary model, which is returned as it is.
-    Raises MismatchError when merged and unmerged logits differ by more than float32 rounding, or rows are missing.
+    Raises MismatchError where a gap is too large; ConfigError where streaming was asked for and cannot be.
     """
-    rows = _num_rows(model.get_input_embeddings())
-    if rows < len(tokenizer):
-        raise MismatchError(f"the model has {rows} embedding rows for {len(tokenizer)} tokens", "a row for each token")
-    expected = probe_logits(model, tokenizer)
-    merged: PreTrainedModel = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    if rows > len(tokenizer):
-        merged.resize_token_embeddings(len(tokenizer))
-    gap = logit_gap(expected, probe_logits(merged, tokenizer))
-    if not gap <= TOLERANCE["float32"]:
-        raise MismatchError(
-            f"merged and unmerged logits differ by {gap:.2g} of the largest",
-            f"at most {TOLERANCE['float32']:g}",
-            "Some adapters do not merge exactly (randomised PiSSA); nothing was written",
-        )
-    return merged, gap, rows - len(tokenizer), expected
+    config = AutoConfig.from_pretrained(sources.base)
+    check_config(config, sources.base)
+    base = sources.base_tensors
+    if options.how == "memory":
+        with suppress(NotStreamable):
+            plan_of(sources, base, config, len(sources.adapters))  # a base that lacks a tensor would get random numbers for it
+    else:
+        try:
+            return _stream(sources, base, config, folder, options)
+        except NotStreamable as reason:
+            if options.how == "streaming" or options.compare == "layers":
+                raise ConfigError(f"this merge cannot be streamed: {reason}", "--merge memory, models compared whole") from None
+            get_logger().info("export: merged in memory, since %s", reason)
+    return _in_memory(sources, folder, options), {}
 
 
-def write_model(
-    merged: PreTrainedModel, tokenizer: Any, tokenizer_dir: Path, folder: Path, precision: Precision, max_shard_size: str = "4GB"
-) -> None:
-    """Write safetensors, config, generation config, and copy the tokenizer's files byte for byte from `tokenizer_dir`.
+def plan_of(sources: Sources, base: TensorFolder, config: Any, num_adapters: int) -> MergePlan:
+    """Return the plan of the first `num_adapters` adapters."""
+    adapters = sources.adapters[:num_adapters]
+    sizes = [len(sources.base_tokenizer), *(len(adapter.tokenizer) for adapter in adapters)]
+    return plan_merge(base, empty_model(config), [(adapter.settings, adapter.tensors) for adapter in adapters], sizes[-1], sizes[:-1])
 
-    Raises InputError when the tokenizer folder has no chat template: a server could not render the prompt that the model knows.
+
+def compare_folder(sources: Sources, folder: Path, options: Options, padding_rows: int) -> float:
+    """Return the gap between a folder's logits, whoever wrote it, and those of base and adapters, not merged.
+
+    Raises MismatchError where it exceeds the tolerance, or tokenizer or sizes differ.
     """
-    if not (tokenizer_dir / "chat_template.jinja").is_file():
-        raise InputError(
-            f"{tokenizer_dir} has no chat_template.jinja", "the prompt as a chat template", "Copy it from the tokenizer's folder"
-        )
-    config = merged.config
-    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # A new one: a hub base brings sampling settings of its own (Llama 2: temperature 0.6), and label answers want greedy decoding.
-    merged.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=pad, do_sample=False
+    config = AutoConfig.from_pretrained(sources.base)
+    check_config(config, sources.base)
+    base = sources.base_tensors
+    whole = options.compare != "layers"
+    if options.compare == "auto":
+        try:
+            whole = _fits(plan_of(sources, base, config, len(sources.adapters)))
+        except NotStreamable:
+            whole = True
+    expected = probe_logits(load_unmerged(sources), sources.tokenizer) if whole else _layer_gaps(sources, base, config)[1]
+    return compare_written(
+        folder, sources.tokenizer, expected, options.tolerance, options.fresh_process, lazy=not whole, padding_rows=padding_rows
     )
-    merged.to(getattr(torch, precision))
-    merged.save_pretrained(folder, max_shard_size=max_shard_size)
-    for name in TOKENIZER_FILES:
-        if (tokenizer_dir / name).is_file():
-            shutil.copyfile(tokenizer_dir / name, folder / name)
 
 
-def compare_written(folder: Path, tokenizer: Any, expected: Sequence[torch.Tensor], tolerance: float) -> float:
-    """Load a written folder as a stranger would; return its gap to `expected`.
+def _stream(sources: Sources, base: TensorFolder, config: Any, folder: Path, options: Options) -> tuple[MergeReport, dict[str, str]]:
+    """Merge rows by rows."""
+    plan = plan_of(sources, base, config, len(sources.adapters))
+    merged = MergedTensors(plan)
+    architecture = type(empty_model(config)).__name__
+    whole = options.compare == "whole" or (options.compare == "auto" and _fits(plan))
+    quantized: float | None = None
+    reason = "models were read layer by layer" if sources.manifest.get("quantize", "none") != "none" else ""
+    if whole:
+        expected, quantized, reason = _whole_logits(sources)
+        gap = check_merge(expected, _merged_logits(merged, config, sources.tokenizer))
+    else:
+        gap, expected = _layer_gaps(sources, base, config)
+    if plan.left_out:
+        get_logger().info("export: %s tensors that the model does not have left out, such as %s", len(plan.left_out), plan.left_out[0])
+    final = set_vocabulary(deepcopy(config), plan.num_ids, plan.tied, sources.tokenizer)
+    hashes = write_merged(merged, folder, options.precision, options.max_shard_size)
+    write_config(final, architecture, options.precision, folder)
+    generation_config(sources.tokenizer).save_pretrained(folder)
+    copy_tokenizer_files(sources.tokenizer_dir, folder)
+    written = compare_written(folder, sources.tokenizer, expected, options.tolerance, options.fresh_process, lazy=not whole)
+    compared = _compared(sources, final, "whole" if whole else "layers", options, reason)
+    compared["tensors_left_out"] = len(plan.left_out)
+    return MergeReport(gap, written, options.tolerance, plan.rows_cut, "streaming", compared, quantized), hashes
 
-    Raises MismatchError when its tokenizer gives other ids, its rows are not its tokenizer's, or the gap exceeds `tolerance`.
+
+def _in_memory(sources: Sources, folder: Path, options: Options) -> MergeReport:
+    """Merge with PEFT, the whole model in memory."""
+    merged, gap, rows_cut, expected = merge_adapter(load_unmerged(sources), sources.tokenizer)
+    write_model(merged, sources.tokenizer, sources.tokenizer_dir, folder, options.precision, options.max_shard_size)
+    config = merged.config
+    del merged
+    gc.collect()
+    quantized, reason = quantized_gap(sources, expected)
+    written = compare_written(folder, sources.tokenizer, expected, options.tolerance, options.fresh_process)
+    compared = _compared(sources, config, "whole", options, reason)
+    return MergeReport(gap, written, options.tolerance, rows_cut, "memory", compared, quantized)
+
+
+def _whole_logits(sources: Sources) -> tuple[list[torch.Tensor], float | None, str]:
+    """Return the unmerged model's logits, the gap to the packed model it was trained as, and why there is none."""
+    model = load_unmerged(sources)
+    expected = probe_logits(model, sources.tokenizer)
+    del model
+    gc.collect()
+    return (expected, *quantized_gap(sources, expected))
+
+
+def _merged_logits(merged: MergedTensors, config: Any, tokenizer: Any) -> list[torch.Tensor]:
+    """Return the logits of merged tensors in float32, read layer by layer."""
+    plan = merged.plan
+    return lazy_logits(lazy_model(set_vocabulary(deepcopy(config), plan.num_ids, plan.tied), merged.read), tokenizer)
+
+
+def _layer_gaps(sources: Sources, base: TensorFolder, config: Any) -> tuple[float, list[torch.Tensor]]:
+    """Return (largest gap between unmerged and merged, logits of the last adapter unmerged), every model read layer by layer.
+
+    One adapter after the other: each is compared, unmerged on what the ones before it were merged into, with its own merge.
     """
-    reloaded_tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    if [encode_text(reloaded_tokenizer, text) for text in PROBES] != [encode_text(tokenizer, text) for text in PROBES]:
-        raise MismatchError(f"{folder}: the written tokenizer gives other ids", "those of the adapter's tokenizer")
-    reloaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder).eval()
-    rows, columns = _num_rows(reloaded.get_input_embeddings()), _num_rows(reloaded.get_output_embeddings())
-    if not rows == columns == reloaded.config.vocab_size == len(tokenizer):
-        raise MismatchError(
-            f"the written model has {rows} embedding rows, {columns} head rows, vocab_size {reloaded.config.vocab_size}",
-            f"{len(tokenizer)}, the tokenizer's size",
-        )
-    gap = logit_gap(expected, probe_logits(reloaded.float(), tokenizer))
-    if not gap <= tolerance:
-        raise MismatchError(
-            f"logits of the written folder differ from the adapter's by {gap:.2g} of the largest",
-            f"at most {tolerance:g}",
-            "Export in float32, or accept it with --tolerance; nothing was written",
-        )
-    return gap
+    before = MergedTensors(plan_of(sources, base, config, 0))
+    gap, expected = 0.0, []
+    if not sources.adapters:
+        expected = lazy_logits(lazy_model(deepcopy(config), base_reader(base, before.plan)), sources.tokenizer)
+        return check_merge(expected, _merged_logits(before, config, sources.tokenizer)), expected
+    for number, adapter in enumerate(sources.adapters):
+        after = MergedTensors(plan_of(sources, base, config, number + 1))
+        grown = set_vocabulary(deepcopy(config), len(adapter.tokenizer), before.plan.tied)
+        tied = before.plan.embedding if before.plan.tied else ""
+        model = lazy_adapter(grown, _grown(before, len(adapter.tokenizer)), adapter.settings, adapter.tensors, tied)
+        expected = lazy_logits(model, adapter.tokenizer)
+        gap = max(gap, check_merge(expected, _merged_logits(after, config, adapter.tokenizer), f"adapter {number + 1}: merged"))
+        before = after
+    return gap, expected
 
 
-def seal(folder: Path) -> None:
-    """Add the SHA-256 of every file to the folder's manifest, and a seal over the manifest itself; call it last."""
-    manifest = read_manifest(folder, "export")
-    manifest.pop("seal", None)
-    manifest["files"] = {name: _sha256(folder / name) for name in _file_names(folder)}
-    write_json(folder / MANIFEST_NAME, {**manifest, "seal": fingerprint(manifest)})
+def base_reader(base: TensorFolder, plan: MergePlan) -> Callable[[str], torch.Tensor]:
+    """Return a function that reads the base's own tensors, a tied head as the embedding."""
+    return lambda name: base.read(name if name in base else plan.embedding)
 
 
-def verify_export(folder: Path) -> dict[str, Any]:
-    """Return the manifest of an exported folder in which nothing was changed since.
+def _grown(before: MergedTensors, num_ids: int) -> Callable[[str], torch.Tensor]:
+    """Return a function that reads merged tensors with zeros as the rows of new ids, which the next adapter replaces."""
 
-    Raises InputError for a folder that is no export or holds pickles, MismatchError naming what was changed, is missing or was added.
-    """
-    manifest = read_manifest(folder, "export")
-    expected_seal = manifest.pop("seal", None)
-    files: dict[str, str] = manifest.get("files", {})
-    action = "Export the model again"
-    if expected_seal != fingerprint(manifest):
-        raise MismatchError(f"{folder / MANIFEST_NAME} was changed after the export", "the manifest as it was sealed", action)
-    found = _file_names(folder)
-    for name in found:
-        if name.endswith(PICKLES):
-            raise InputError(f"{folder / name} is a pickle, which can run code when it is loaded", "safetensors only", "Delete it")
-    if missing := sorted(set(files) - set(found)):
-        raise MismatchError(f"{folder} lacks {', '.join(missing)}", "every file of the export", action)
-    if added := sorted(set(found) - set(files)):
-        raise MismatchError(f"{folder} holds {', '.join(added)}", "only the files of the export", "Remove what was added")
-    for name, digest in files.items():
-        if _sha256(folder / name) != digest:
-            raise MismatchError(f"{folder / name} was changed after the export", f"SHA-256 {digest[:16]}...", action)
-    tokenizer = load_tokenizer(folder)
-    if vocabulary_fingerprint(tokenizer) != manifest.get("vocabulary"):
-        raise MismatchError(f"{folder}: vocabulary {vocabulary_fingerprint(tokenizer)}", f"{manifest.get('vocabulary')}", action)
-    if read_json(folder / "config.json")["vocab_size"] != len(tokenizer):
-        raise MismatchError(f"{folder / 'config.json'}: vocab_size differs from the tokenizer's", f"{len(tokenizer)}", action)
-    return manifest
+    def read(name: str) -> torch.Tensor:
+        tensor = before.read(name)
+        if name in (before.plan.embedding, before.plan.head) and len(tensor) < num_ids:
+            return torch.cat([tensor, tensor.new_zeros(num_ids - len(tensor), tensor.shape[1])])
+        return tensor
+
+    return read
 
 
-def probe_logits(model: Any, tokenizer: Any) -> list[torch.Tensor]:
-    """Return the float32 logits (T, V) of each probe text, one at a time, for the tokenizer's tokens only."""
-    limit = getattr(model.config, "max_position_embeddings", None) or 1024
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    model.eval()
-    logits = []
-    with torch.inference_mode():
-        for text in PROBES:
-            ids = torch.tensor([[*start, *encode_text(tokenizer, text)][:limit]], device=model.device)
-            logits.append(model(input_ids=ids, use_cache=False).logits[0, :, : len(tokenizer)].float().cpu())
-    return logits
+def _fits(plan: MergePlan) -> bool:
+    """Return whether the merged model fits into the free memory twice, in float32."""
+    numbers = sum(prod(recipe.shape) for recipe in plan.recipes.values())
+    return bool(2 * 4 * numbers < psutil.virtual_memory().available)
 
 
-def logit_gap(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:
-    """Return the largest absolute difference, divided by the largest absolute expected logit (at least 1); NaN if a logit is NaN."""
-    largest = max(1.0, *(float(tensor.abs().max()) for tensor in expected))
-    differences = torch.stack([(a - b).abs().max() for a, b in zip(expected, found, strict=True)])
-    return float(differences.max()) / largest
-
-
-def _num_rows(layer: Any) -> int:
-    """Return the rows of an embedding or a head."""
-    return int(layer.weight.shape[0])
-
-
-def _file_names(folder: Path) -> list[str]:
-    """Return the files of a folder but for the manifest and what version control or the hub's client keep in hidden places."""
-    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [name.as_posix() for name in names if name.as_posix() != MANIFEST_NAME and not any(part.startswith(".") for part in name.parts)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _compared(sources: Sources, config: Any, models: str, options: Options, reason: str) -> dict[str, Any]:
+    """Return what was compared and how, in words for the manifest."""
+    facts: dict[str, Any] = {
+        "reference": "PEFT, not merged, float32" if sources.adapters else "the model itself, float32",
+        "texts": len(PROBES),
+        "tokens": sum(map(len, probe_ids(sources.tokenizer, context(config)))),
+        "models": models,
+        "process": "its own" if options.fresh_process else "the same",
+    }
+    left = [*sources.not_compared, *([reason] if reason else [])]
+    return {**facts, "not_compared": left} if left else facts

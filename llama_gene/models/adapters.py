@@ -162,20 +162,31 @@ def _load_adapter(path: Path, precision: Precision, trainable: bool, attention: 
             f"{manifest.get('base_vocabulary')}, on which the adapter {path} was trained",
             "Use the base that the adapter was trained on",
         )
-    # An adapter may leave new rows as they started (modules_to_save: []): they are made again as its training made them.
-    grow_embeddings(base, tokenizer, base_tokenizer, manifest.get("embedding_init", "pieces"), manifest.get("embedding_seed", 0))
-    try:
-        model = peft.PeftModel.from_pretrained(base, str(path), is_trainable=trainable)
-    except RuntimeError as error:  # PEFT's size mismatch
-        raise MismatchError(
-            f"the adapter {path} does not fit {base_name}: {str(error).strip().splitlines()[-1].strip()}", "weights of equal shape"
-        ) from error
-    except SafetensorError as error:
-        raise InputError(f"the weights of the adapter {path} cannot be read: {error}", "a whole file", "Copy or train it again") from error
+    model = apply_adapter(base, base_tokenizer, tokenizer, manifest, path, trainable)
     check_base(manifest, path)
     if trainable:
         widen_trained(model)
     return model, tokenizer
+
+
+def apply_adapter(
+    base: PreTrainedModel, base_tokenizer: Any, tokenizer: Any, manifest: dict[str, Any], path: Path, trainable: bool = False
+) -> Any:
+    """Return PEFT's model of a loaded base and the adapter in `path`; the base's embeddings are grown in place to `tokenizer`.
+
+    Raises MismatchError where the weights do not fit, InputError where they cannot be read.
+    """
+    # An adapter may leave new rows as they started (modules_to_save: []): they are made again as its training made them.
+    grow_embeddings(base, tokenizer, base_tokenizer, manifest.get("embedding_init", "pieces"), manifest.get("embedding_seed", 0))
+    try:
+        return peft.PeftModel.from_pretrained(base, str(path), is_trainable=trainable)
+    except RuntimeError as error:  # PEFT's size mismatch
+        raise MismatchError(
+            f"the adapter {path} does not fit {manifest.get('base')}: {str(error).strip().splitlines()[-1].strip()}",
+            "weights of equal shape",
+        ) from error
+    except SafetensorError as error:
+        raise InputError(f"the weights of the adapter {path} cannot be read: {error}", "a whole file", "Copy or train it again") from error
 
 
 def check_base(manifest: dict[str, Any], path: Path) -> None:

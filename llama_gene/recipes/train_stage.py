@@ -222,7 +222,7 @@ def rows_stamp(rows: Any) -> list[Any]:
 def copy_tokenizer(tokenizer: Any, source: Path, folder: Path, template: str) -> None:
     """Copy the tokenizer's files byte for byte (a hub's or a bare `tokenizer.model` is written anew), with our chat template."""
     from llama_gene.data.prompts import chat_template
-    from llama_gene.export.merge import TOKENIZER_FILES
+    from llama_gene.export.folder import TOKENIZER_FILES
     from llama_gene.tokenization.tokenizer import JSON_NAME, write_tokenizer
 
     for name in TOKENIZER_FILES:
