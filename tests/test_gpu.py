@@ -18,7 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from llama_gene import runtime
 from llama_gene.data.packing import IGNORED, pack_documents
-from llama_gene.export.merge import merge_adapter, probe_logits
+from llama_gene.export.gate import probe_logits
+from llama_gene.export.memory import merge_adapter
 from llama_gene.inference.scoring import score_labels
 from llama_gene.models.adapters import attach_lora, load_model
 from llama_gene.models.settings import LoraSettings
