@@ -51,6 +51,7 @@ class Parity:
     """Of those, the ones where transformers' two best logits were at least ALLOWED_GAP apart."""
     largest_difference: float
     """Of two logits after the same tokens."""
+    largest_logit: float
     median_gap: float
     """Between transformers' best two."""
 
@@ -103,7 +104,7 @@ def compare(folder: Path, path: Path, prompts: Sequence[str]) -> Parity:
         raise SystemExit("llama-cpp-python is not installed")
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     native = open_llama_cpp(path)
-    apart, beyond, largest, gaps = 0, 0, 0.0, []
+    apart, beyond, largest, highest, gaps = 0, 0, 0.0, 0.0, []
     for ids in ours:
         expected, logits = greedy_transformers(model, ids)
         best = np.sort(logits, axis=1)[:, -2:]
@@ -115,9 +116,10 @@ def compare(folder: Path, path: Path, prompts: Sequence[str]) -> Parity:
             beyond += best[step, 1] - best[step, 0] >= ALLOWED_GAP
         _, forced = greedy_llama_cpp(native, ids, forced=expected)
         largest = max(largest, float(np.abs(forced - logits).max()))
+        highest = max(highest, float(np.abs(logits).max()))
     native.close()
     others = sum(a != b for a, b in zip(ours, theirs, strict=True))
-    return Parity(len(prompts), others, apart, int(beyond), largest, float(np.median(gaps)))
+    return Parity(len(prompts), others, apart, int(beyond), largest, highest, float(np.median(gaps)))
 
 
 def prompts_of_all_kinds() -> list[str]:
@@ -198,7 +200,7 @@ def main() -> None:
     print(
         "| shape | ids | loss | prompts with other ids | edge texts with other ids | other continuations | of these beyond 1e-4 | ", end=""
     )
-    print("largest logit difference | median top-2 gap | s |\n|---|---|---|---|---|---|---|---|---|---|")
+    print("largest logit difference | largest logit | median top-2 gap | s |\n|---|---|---|---|---|---|---|---|---|---|---|")
     vocabularies: dict[str, Any] = {}
     for shape in arguments.shapes:
         started = time.process_time()
@@ -220,11 +222,12 @@ def main() -> None:
             found = compare(folder, path, prompts_of_all_kinds())
             edge = edge_texts()
             other_edge = sum(a != b for a, b in zip(ids_by_us(folder, edge), ids_by_llama_cpp(path, edge) or [], strict=True))
-        print(
-            f"| {shape} | {vocabulary.num_ids:,} | {loss:.2f} | {found.other_ids} of {found.prompts} | {other_edge} of {len(edge)} | "
-            f"{found.other_continuations} | {found.beyond_gap} | {found.largest_difference:.1e} | {found.median_gap:.2f} | "
-            f"{time.process_time() - started:.0f} |", flush=True,
-        )  # fmt: skip
+        cells = [
+            shape, f"{vocabulary.num_ids:,}", f"{loss:.2f}", f"{found.other_ids} of {found.prompts}", f"{other_edge} of {len(edge)}",
+            found.other_continuations, found.beyond_gap, f"{found.largest_difference:.1e}", f"{found.largest_logit:.1f}",
+            f"{found.median_gap:.2f}", f"{time.process_time() - started:.0f}",
+        ]  # fmt: skip
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STAGE = "export gguf"
 MODELFILE = "Modelfile"
-KEPT_FACTS = ("vocabulary", "prompt", "template", "base", "simulated", "seal")
+KEPT_FACTS = ("vocabulary", "prompt", "template", "base", "simulated")
 """What the manifest of the exported folder tells the GGUF file."""
 NOT_COMPARED = "llama-cpp-python is not installed"
 
@@ -62,6 +62,7 @@ def run(config: Config) -> Path:
     name = config.model.resolve().name
     file_name = f"{name}-{kind}.gguf"
     facts = {key: manifest[key] for key in KEPT_FACTS if manifest.get(key) is not None}
+    facts["seal"] = runtime.read_manifest(config.model)["seal"]
     with runtime.whole_dir(config.output_dir) as folder:
         written = write_gguf(config.model, folder / file_name, kind, tokens, {**facts, **_general(config.model, name, manifest)})
         num_compared = _compare_ids(config.model, folder / file_name)
