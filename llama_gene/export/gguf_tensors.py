@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
 ROPE_TYPES = ("default", "linear", "llama3")
+ROWS_AT_ONCE = 8192  # of 4,096 weights: 128 MB in float32
 TURNED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 
@@ -118,22 +119,34 @@ def plan_tensors(config: Any, folder: Path, kind: GGUFType, num_tokens: int) -> 
 
 
 def read_tensor(tensor: PlannedTensor) -> NDArray[Any]:
-    """Return a tensor as its bytes stand in the GGUF file. Raises InputError where f16 cannot hold a weight."""
-    gguf = require_gguf()
+    """Return a tensor as its bytes stand in the GGUF file, read by ROWS_AT_ONCE: memory is that of what is returned.
+
+    Raises InputError where f16 cannot hold a weight.
+    """
     with safe_open(tensor.path, framework="pt") as file:
-        values: torch.Tensor = file.get_tensor(tensor.source)
-    if tensor.turned:
-        values = values.T.contiguous()
-    values = values[: tensor.shape[0]]
-    if tensor.heads:
-        values = interleave_heads(values, tensor.heads)
-    array: NDArray[Any] = values.float().numpy()
+        stored = file.get_slice(tensor.source)
+        if tensor.turned:
+            return _written(tensor, stored[:].T)
+        if tensor.heads:
+            return _written(tensor, interleave_heads(stored[:], tensor.heads))
+        rows = tensor.shape[0]
+        first = _written(tensor, stored[: min(ROWS_AT_ONCE, rows)])
+        written: NDArray[Any] = np.empty((rows, *first.shape[1:]), first.dtype)
+        written[: len(first)] = first
+        for start in range(ROWS_AT_ONCE, rows, ROWS_AT_ONCE):
+            end = min(start + ROWS_AT_ONCE, rows)
+            written[start:end] = _written(tensor, stored[start:end])
+    return written
+
+
+def _written(tensor: PlannedTensor, values: torch.Tensor) -> NDArray[Any]:
+    """Return weights in the type of a tensor."""
+    array: NDArray[np.float32] = values.float().contiguous().numpy()
     with np.errstate(over="ignore"):
-        written: NDArray[Any] = gguf.quantize(array, number_of_type(tensor.type))
+        written: NDArray[Any] = require_gguf().quantize(array, number_of_type(tensor.type))
     if tensor.type == "f16" and np.isinf(written).any():
-        raise InputError(
-            f"{tensor.path}: '{tensor.source}' holds {float(np.abs(array).max()):g}", "weights below 65,504 for f16", "Write bf16 or q8_0"
-        )
+        largest = float(np.abs(array).max())
+        raise InputError(f"{tensor.path}: '{tensor.source}' holds {largest:g}", "weights below 65,504 for f16", "Write bf16 or q8_0")
     return written
 
 
