@@ -59,3 +59,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"GGUF and then nothing")
     with pytest.raises(InputError, match=r"llama\.cpp does not open .*bad\.gguf"):
         ids_by_llama_cpp(tmp_path / "bad.gguf", ["ACGT"])
+
+
+@pytest.mark.parametrize("broken", ["interleave_heads", "rope_factors"])
+def test_the_comparison_sees_positions_that_are_wrong(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if broken == "interleave_heads":
+        monkeypatch.setattr("llama_gene.export.gguf_tensors.interleave_heads", lambda weight, heads: weight)
+    else:
+        monkeypatch.setattr("llama_gene.export.gguf.rope_factors", lambda config: None)
+    folder = exported("tiktoken").folder
+    path = run(Config(model=folder, output_dir=tmp_path / "out")) / "exported-f32.gguf"
+    found = compare(folder, path, prompts_of_all_kinds()[::16])
+    assert found.other_ids == 0 and found.beyond_gap > 0 and found.largest_difference > 0.1
