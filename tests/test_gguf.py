@@ -75,7 +75,7 @@ def test_the_metadata_is_the_networks_shape_and_where_it_comes_from(tmp_path: Pa
     assert "raise_exception" in metadata["tokenizer.chat_template"]
     assert "output.weight" not in tensors and tensors["rope_freqs.weight"].shape == (8,)  # tied; 16 / 2 frequencies
     ours = read_json(output / "manifest.json")
-    assert ours["types"] == {"f32": 20} and ours["tensors"] == 21 and ours["stage"] == "export gguf" and ours["template"] == "alpaca"
+    assert ours["types"] == {"f32": 21} and ours["tensors"] == 21 and ours["stage"] == "export gguf" and ours["template"] == "alpaca"
     assert str(tmp_path) not in (output / "manifest.json").read_text() + (output / "Modelfile").read_text()
 
 

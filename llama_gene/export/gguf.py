@@ -79,9 +79,9 @@ def write_gguf(folder: Path, path: Path, kind: GGUFType, tokens: TokenTable, fac
                 bar.update(1)
     finally:
         writer.close()
-    types = [tensor.type for tensor in plan]
+    types = [tensor.type for tensor in plan] + ["f32"] * (factors is not None)
     return WrittenGGUF(
-        tensors=len(plan) + (factors is not None),
+        tensors=len(types),
         parameters=sum(prod(tensor.shape) for tensor in plan),
         types={name: types.count(name) for name in sorted(set(types))},
         rows_cut=rows_cut,
