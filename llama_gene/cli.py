@@ -37,6 +37,7 @@ STAGES = {
 PARTS = {
     "corpus audit": "any existing split -> its leaks between train, dev and test",
     "instruct harness": "instructions -> task files of lm-evaluation-harness",
+    "export gguf": "an exported folder -> one file for llama.cpp and Ollama, and a Modelfile",
     "vocab train": "sequences -> gene pieces",
     "vocab splice": "a base + pieces -> a tokenizer folder",
     "vocab report": "what any tokenizer makes of DNA, protein and English",
