@@ -50,7 +50,7 @@ def run(config: Config) -> Path:
     from llama_gene.data.prompts import get_template
     from llama_gene.export.gguf import write_gguf
     from llama_gene.export.gguf_tokens import read_tokens
-    from llama_gene.export.merge import verify_export
+    from llama_gene.export.manifest import verify_export
     from llama_gene.export.ollama import modelfile
 
     manifest = verify_export(config.model)
@@ -117,7 +117,7 @@ def _general(folder: Path, name: str, manifest: dict[str, Any]) -> dict[str, Any
 def _compare_ids(folder: Path, path: Path) -> int:
     """Return how many texts llama.cpp gives the ids that we give, 0 where it is not installed. Raises MismatchError for other ids."""
     from llama_gene.export.gguf_check import ids_by_llama_cpp, ids_by_us
-    from llama_gene.export.merge import PROBES
+    from llama_gene.export.gate import PROBES
 
     theirs = ids_by_llama_cpp(path, PROBES)
     if theirs is None:
