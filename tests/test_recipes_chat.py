@@ -11,8 +11,9 @@ import pytest
 from llama_gene import runtime
 from llama_gene.data.instructions import Example, write_examples
 from llama_gene.errors import ConfigError, InputError
+from llama_gene.inference.chat_session import Conversation, split_fasta
 from llama_gene.recipes import chat
-from llama_gene.recipes.chat import Config, run, split_fasta
+from llama_gene.recipes.chat import Config, run
 from tests.tiny_models import save_adapter, save_model, tiny_gpt2, tiny_tokenizer
 
 
@@ -49,13 +50,13 @@ def test_a_pasted_fasta_record_loses_its_header_and_line_breaks() -> None:
 
 def test_a_conversation_remembers_until_reset(model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[int] = []
-    original = chat.Conversation.ask
+    original = Conversation.ask
 
-    def ask(self: chat.Conversation, message: str, show: object = None) -> str:
+    def ask(self: Conversation, message: str, show: object = None) -> str:
         seen.append(len(self.history))
         return original(self, message, None)
 
-    monkeypatch.setattr(chat.Conversation, "ask", ask)
+    monkeypatch.setattr(Conversation, "ask", ask)
     type_lines(monkeypatch, "one", "two", "/reset", "three", "", "/help", "/quit", "never asked")
     assert len(run(Config(model=model, max_new_tokens=3))) == 3
     assert seen == [0, 1, 0]
@@ -66,7 +67,7 @@ def test_a_record_is_pasted_first_and_asked_about_then(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     messages: list[str] = []
-    monkeypatch.setattr(chat.Conversation, "ask", lambda self, message, show=None: messages.append(message) or "yes")
+    monkeypatch.setattr(Conversation, "ask", lambda self, message, show=None: messages.append(message) or "yes")
     type_lines(monkeypatch, ">chr1", "ACGT", "ACGT", "", "Is it a promoter?", "And now?")
     run(Config(model=model))
     assert [split_fasta(message) for message in messages] == [("Is it a promoter?", "ACGTACGT"), ("And now?", "")]

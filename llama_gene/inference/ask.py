@@ -69,16 +69,24 @@ def ask(
 
     Raises InputError that names each question that does not fit the model's context: all are asked or none.
     """
-    prompts, labels = encode_questions(tokenizer, task, rows, template)
-    if faults := too_long(model, prompts, labels, rows):
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise InputError(next(iter(faults.values())) + more, f"at most the model's {context_length(model):,}", "It is never cut: send less")
+    prompts, labels = check_room_for(model, tokenizer, task, rows, template)
     scores: NDArray[np.float64] = score_labels(model, prompts, labels, batch_tokens, vocab_size=len(tokenizer), progress=progress)
     chances = softmax(scores, axis=1) if len(rows) else scores
     return [
         LabelAnswer(row, task.labels, tuple(chances_K.tolist()), tuple(scores_K.tolist()), len(prompt))
         for row, chances_K, scores_K, prompt in zip(rows, chances, scores, prompts, strict=True)
     ]
+
+
+def check_room_for(
+    model: PreTrainedModel, tokenizer: Any, task: AskableTask, rows: Sequence[AskedRow], template: str = "alpaca"
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the token ids of prompts and labels. Raises as `ask`, before anything is asked."""
+    prompts, labels = encode_questions(tokenizer, task, rows, template)
+    if faults := too_long(model, prompts, labels, rows):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise InputError(next(iter(faults.values())) + more, f"at most the model's {context_length(model):,}", "It is never cut: send less")
+    return prompts, labels
 
 
 def encode_questions(

@@ -1,20 +1,31 @@
 """Stage 7, chat: ask a model questions in the terminal, one-shot, from held-out instructions, or in a conversation.
 
-Over-long questions are refused in one line; neither the question nor the conversation is ever truncated.
+A conversation takes text, FASTA records and commands (`HELP`). With `/task NAME` every sequence that is pasted or loaded is asked in that
+task's words and answered by the probability of each label, drawn as bars; without, the model writes its answer token by token. Ctrl-C
+stops an answer, not the chat; piped input works as typed input does. Over-long questions are refused in one line with the numbers;
+neither the question nor the conversation is ever truncated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_gene import runtime
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MismatchError
 
-HELP = """Type a question, or paste a FASTA record (it ends with an empty line) and then ask about it.
-/reset starts a new conversation, /quit leaves."""
+if TYPE_CHECKING:
+    from llama_gene.inference.chat_session import Conversation
+
+HELP = """Type a question, or paste FASTA records (an empty line ends them) and then ask about them.
+/task NAME     ask that task of every sequence from now on; /task lists them, /task off ends it
+/load FILE     ask the task of each record of a FASTA or FASTQ file, plain or compressed
+/history       what was said so far
+/save FILE     write it down, as JSON
+/reset         a new conversation
+/help, /quit   this text; leave (as Ctrl-D does). Ctrl-C stops an answer."""
 
 
 @dataclass
@@ -29,6 +40,13 @@ class Config:
     """Folder written by `llama-gene instruct`: ask held-out questions with known answers and mark them right or wrong."""
     num_questions: int = 20
     """How many of them, taken from the tasks in turn."""
+    tasks: list[Path] = field(default_factory=list)
+    """Tasks for `/task`: YAML files, folders of them, or a folder written by `llama-gene instruct`. Empty: the instructions that the model
+    was tuned on, where its manifest names them and they are still there."""
+    words: str = "default"
+    """Words of the instructions of `tasks` that are YAML files: default, paper or dnahlm."""
+    max_records: int = 1000
+    """Most records of a file or a paste that are asked at a time; with more nothing is asked."""
     template: str | None = None
     """Prompt template; unset: the one that the model was tuned with."""
     max_new_tokens: int = 64
@@ -43,137 +61,83 @@ def run(config: Config) -> list[str]:
     """Answer; return the answers."""
     if config.model is None:
         raise ConfigError("no model is given", "--model FOLDER")
-    if config.temperature < 0 or config.max_new_tokens < 1:
-        raise ConfigError(f"temperature {config.temperature}, max_new_tokens {config.max_new_tokens}", "at least 0 and at least 1")
+    if config.temperature < 0 or config.max_new_tokens < 1 or config.max_records < 1:
+        raise ConfigError(
+            f"temperature {config.temperature}, max_new_tokens {config.max_new_tokens}, max_records {config.max_records}",
+            "at least 0, at least 1 and at least 1",
+        )
     if config.question and config.instructions is not None:
         raise ConfigError("question and instructions are both given", "one of them")
     held_out = _held_out(config) if config.instructions is not None else []
+    template = prompt_template(config.model, config.template)
+    tasks = _tasks(config)
 
+    from llama_gene.inference.chat_session import Conversation
     from llama_gene.models.adapters import load_model
+    from llama_gene.recipes.chat_terminal import Terminal
 
-    manifest = Path(config.model) / runtime.MANIFEST_NAME
-    facts = runtime.read_json(manifest) if manifest.is_file() else {}
-    template = config.template or facts.get("template") or "alpaca"
     model, tokenizer = load_model(config.model)
-    conversation = Conversation(model, tokenizer, template, config)
+    conversation = Conversation(model, tokenizer, template, config.max_new_tokens, config.temperature, config.seed)
     if held_out:
         return _ask_held_out(conversation, held_out)
     if config.question:
         answers = []
         for question in [config.question] if isinstance(config.question, str) else config.question:
             print(f"> {question}")
-            answers.append(conversation.ask(question, show=_print_piece))
+            answers.append(conversation.ask(question, show=print_piece))
             print()
             conversation.reset()
         return answers
-    return _talk(conversation)
+    return Terminal(conversation, tasks, config.max_records).talk()
 
 
-class Conversation:
-    """A model with what was said so far."""
+def prompt_template(model: str, asked: str | None) -> str:
+    """Return the name of the prompt template: the one asked for, else the model's own.
 
-    def __init__(self, model: Any, tokenizer: Any, template: str, config: Config) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.template = template
-        self.config = config
-        self.history: list[tuple[str, str]] = []
-
-    def reset(self) -> None:
-        """Forget what was said."""
-        self.history = []
-
-    def ask(self, message: str, show: Callable[[str], None] | None = None) -> str:
-        """Return the answer to a message, handing its pieces to `show` as they come; message and answer join the conversation.
-
-        Raises InputError when conversation, message and room for the answer exceed the model's context; the message is not remembered then.
-        """
-        from llama_gene.data.prompts import encode_prompt, render_user
-        from llama_gene.inference.generate import stream_answer
-
-        user = render_user(*split_fasta(message), template=self.template)
-        prompt = encode_prompt(self.tokenizer, user, self.template, self.history)
-        answer = ""
-        config = self.config
-        for piece in stream_answer(self.model, self.tokenizer, prompt, config.max_new_tokens, config.temperature, config.seed):
-            answer += piece
-            if show is not None:
-                show(piece)
-        self.history.append((user, answer.strip()))
-        return answer.strip()
-
-
-def split_fasta(message: str) -> tuple[str, str]:
-    """Return (instruction, sequence): the lines before the first FASTA header, and the records' lines joined without headers.
-
-    Several records are joined with the pair separator. Lines of a sequence lose blanks and become upper case.
-
-    >>> split_fasta("Determine the promoter of following dna sequence.\\n>chr1:1-8 test\\nacgt\\nACGT")
-    ('Determine the promoter of following dna sequence.', 'ACGTACGT')
-    >>> split_fasta("What is a gene?")
-    ('What is a gene?', '')
+    Raises MismatchError where none is asked for and the model was tuned with another text under that name.
     """
-    question: list[str] = []
-    records: list[list[str]] = []
-    for line in message.splitlines():
-        if line.startswith(">"):
-            records.append([])
-        elif records:
-            records[-1].append("".join(line.split()).upper())
-        else:
-            question.append(line)
-    return "\n".join(question).strip(), "\n####\n".join("".join(lines) for lines in records)
+    from llama_gene.data.prompts import prompt_fingerprint
+
+    facts = _facts(model)
+    name: str = asked or facts.get("template") or "alpaca"
+    if asked is None and facts.get("prompt") not in (None, prompt_fingerprint(name)):
+        raise MismatchError(
+            f"{model} was tuned with prompt {facts['prompt']}",
+            f"{prompt_fingerprint(name)}, template '{name}' of this version",
+            "Use the version that tuned it, or name a template to ask it with another prompt",
+        )
+    return name
 
 
-def _talk(conversation: Conversation) -> list[str]:
-    """Hold a conversation on the terminal; return the answers."""
-    print(HELP)
-    answers: list[str] = []
-    pasted = ""
-    while True:
-        try:
-            line = input("> ").strip()
-            if line.startswith(">"):
-                pasted += _read_record(line)
-                _, sequence = split_fasta(pasted)
-                print(f"[{len(sequence):,} letters pasted; now ask about them]")
-                continue
-        except EOFError:
-            print()
-            return answers
-        if line == "/quit":
-            return answers
-        if line == "/reset":
-            conversation.reset()
-            pasted = ""
-            print("[new conversation]")
-        elif line.startswith("/"):
-            print(HELP)
-        elif line:
-            try:
-                answers.append(conversation.ask(f"{line}\n{pasted}" if pasted else line, show=_print_piece))
-                print()
-            except InputError as error:  # said in one line, and the conversation goes on
-                print(f"[{error}]")
-            pasted = ""
+def tuned_on(model: str) -> Path | None:
+    """Return the folder of instructions that a model was tuned on, None where it is not named or not there."""
+    named = (_facts(model).get("config") or {}).get("instructions")
+    return Path(named) if named and (Path(named) / runtime.MANIFEST_NAME).is_file() else None
 
 
-def _read_record(header: str) -> str:
-    """Return a FASTA record typed or pasted after its header, up to an empty line or the end of input."""
-    lines = [header]
-    while True:
-        try:
-            line = input().strip()
-        except EOFError:
-            break
-        if not line:
-            break
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def _print_piece(piece: str) -> None:
+def print_piece(piece: str) -> None:
+    """Show a piece of an answer at once."""
     print(piece, end="", flush=True)
+
+
+def _facts(model: str) -> dict[str, Any]:
+    """Return a model folder's manifest, nothing where it has none."""
+    manifest = Path(model).expanduser() / runtime.MANIFEST_NAME
+    return dict(runtime.read_json(manifest)) if manifest.is_file() else {}
+
+
+def _tasks(config: Config) -> Any:
+    """Return the tasks for `/task`."""
+    from llama_gene.data.askable import AskableTasks, read_askable_tasks
+
+    if config.tasks:
+        return read_askable_tasks(config.tasks, config.words)
+    folder = tuned_on(str(config.model))
+    try:
+        return read_askable_tasks([folder] if folder else [])
+    except LlamaGeneError as error:  # not asked for: the chat goes on without
+        runtime.get_logger().warning("chat: no tasks of %s: %s", folder, error)
+        return AskableTasks()
 
 
 def _held_out(config: Config) -> list[dict[str, Any]]:
@@ -228,12 +192,12 @@ def _ask_example(conversation: Conversation, example: dict[str, Any]) -> str:
     from llama_gene.data.prompts import encode_prompt, render_user
     from llama_gene.inference.generate import generate_answers
 
-    config = conversation.config
     user = render_user(example["instruction"], example["input"], conversation.template)
     prompt = encode_prompt(conversation.tokenizer, user, conversation.template)
     return generate_answers(
-        conversation.model, conversation.tokenizer, [prompt], config.max_new_tokens, temperature=config.temperature, seed=config.seed
-    )[0]
+        conversation.model, conversation.tokenizer, [prompt], conversation.max_new_tokens,
+        temperature=conversation.temperature, seed=conversation.seed,
+    )[0]  # fmt: skip
 
 
 def _brief(text: str, width: int = 60) -> str:
