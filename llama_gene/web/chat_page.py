@@ -11,6 +11,7 @@ shown as text: HTML is escaped, Markdown is not rendered, nothing that he sends 
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,10 @@ _STYLE = (
 .refused { font-size: .88rem; } .refused li { margin: .15rem 0; overflow-wrap: anywhere; }
 .refused ul { padding-left: 1.2rem; list-style: disc; }
 textarea { font-family: ui-monospace, "DejaVu Sans Mono", Consolas, monospace !important; font-size: 13px !important; }
+.block.padded:has(> .html-container) { padding-top: .2rem; padding-bottom: .2rem; }
+#table th span { white-space: nowrap; word-break: normal; }
+#turns .message { white-space: pre-wrap; overflow-wrap: anywhere; }
+#refused:not(:has(.note)), #chat_status:not(:has(.note)) { display: none; }
 footer { display: none !important; }
 """
     + token_colours.STYLE
@@ -78,6 +83,22 @@ class PageModel:
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+
+
+@dataclass
+class Visit:
+    """One visitor's page, as the server knows it; gradio hands each its own."""
+
+    name: str = ""
+    """Drawn on first use; the visitor's own name for his session never becomes part of a path."""
+    is_stopping: bool = False
+    """"Stop" was pressed."""
+
+    def folder(self, root: Path) -> Path:
+        """Return the folder of this visitor's files."""
+        self.name = self.name or secrets.token_hex(8)
+        (root / self.name).mkdir(exist_ok=True)
+        return root / self.name
 
 
 @contextmanager
@@ -122,8 +143,6 @@ class ChatPage:
         self.tasks = tasks
         self.folder = folder
         self.token_map = TokenMap(asked.tokenizer)
-        self.stopping: set[str] = set()
-        """Sessions whose visitor pressed "Stop"."""
 
     # --- layout ------------------------------------------------------------------------------------------------------------------
 
@@ -132,20 +151,21 @@ class ChatPage:
         import gradio as gr
 
         with gr.Blocks(title="LLaMA-Gene", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+            visit = gr.State(Visit())
             gr.HTML(self._head())
             with gr.Tab("Ask a task"):
                 if self.tasks.by_name:
-                    self._build_task_tab(gr)
+                    self._build_task_tab(gr, visit)
                 else:
                     gr.HTML(
                         _note("No task is given: start the page with --tasks and a task's YAML file or a folder of `llama-gene instruct`.")
                     )
             with gr.Tab("Chat"):
-                self._build_chat_tab(gr)
+                self._build_chat_tab(gr, visit)
         blocks.queue(max_size=MAX_WAITING, api_open=False)
         return blocks
 
-    def _build_task_tab(self, gr: Any) -> None:
+    def _build_task_tab(self, gr: Any, visit: Any) -> None:
         first = next(iter(self.tasks.by_name))
         with gr.Row():
             with gr.Column(scale=2, min_width=340):
@@ -159,7 +179,7 @@ class ChatPage:
                 upload = gr.File(
                     label=f"or a FASTA file, at most {MAX_UPLOAD_BYTES // 2**20} MB",
                     file_types=list(SUFFIXES),
-                    height=110,
+                    height=150,
                     elem_id="upload",
                 )
                 with gr.Row():
@@ -183,22 +203,27 @@ class ChatPage:
         task.change(self.describe, task, about, show_progress="hidden", **private)
         example.click(self.example, task, [text, upload], show_progress="hidden", **private)
         start.click(
-            self.answer, [task, text, upload], outputs, concurrency_id="model", concurrency_limit=1, show_progress="minimal",
+            self.answer, [task, text, upload, visit], outputs, concurrency_id="model", concurrency_limit=1, show_progress="minimal",
             show_progress_on=[status], **private,
         )  # fmt: skip
-        stop.click(self.stop, queue=False, **private)
-        table.select(self.pick, answers, [bars, drawn], show_progress="hidden", **private)
+        stop.click(self.stop, visit, show_progress="hidden", **private)
+
+        def pick(answers: dict[int, LabelAnswer], event: Any) -> tuple[Any, Any]:
+            return self.pick(answers, int(event.row_value[0]))
+
+        pick.__annotations__ = {"event": gr.SelectData}  # gradio hands the event to whoever names its type, which a string cannot here
+        table.select(pick, answers, [bars, drawn], show_progress="hidden", **private)
         clear.click(self.clear, None, [text, upload, *outputs], show_progress="hidden", **private)
 
-    def _build_chat_tab(self, gr: Any) -> None:
+    def _build_chat_tab(self, gr: Any, visit: Any) -> None:
         turns = gr.Chatbot(
-            label="Conversation", height=440, render_markdown=False, allow_tags=False, buttons=["copy"], feedback_options=None,
+            label="Conversation", height=440, render_markdown=False, allow_tags=False, buttons=[], feedback_options=None,
             placeholder="Ask anything. A FASTA record behind a question becomes its input.", elem_id="turns", layout="bubble",
         )  # fmt: skip
         status = gr.HTML(elem_id="chat_status")
         message = gr.Textbox(
             show_label=False,
-            lines=3,
+            lines=1,  # with more, Enter would not send
             max_lines=10,
             max_length=MAX_PASTED,
             placeholder="What is a promoter?",
@@ -213,10 +238,10 @@ class ChatPage:
         history = gr.State([])
         private = {"api_visibility": "private"}
         gr.on(
-            [send.click, message.submit], self.say, [message, turns, history], [turns, message, status, history], concurrency_id="model",
-            concurrency_limit=1, show_progress="hidden", **private,
+            [send.click, message.submit], self.say, [message, turns, history, visit], [turns, message, status, history],
+            concurrency_id="model", concurrency_limit=1, show_progress="hidden", **private,
         )  # fmt: skip
-        stop.click(self.stop, queue=False, **private)
+        stop.click(self.stop, visit, show_progress="hidden", **private)
         new.click(lambda: ([], "", "", []), None, [turns, message, status, history], show_progress="hidden", **private)
 
     def _head(self) -> str:
@@ -239,18 +264,17 @@ class ChatPage:
         """Return sequences that a task can be asked about, and no file."""
         return example_text(self.tasks.get(name)), None
 
-    def stop(self, request: Any) -> None:
+    def stop(self, visit: Visit) -> None:
         """Let what this visitor started end after what it is at."""
-        self.stopping.add(str(request.session_hash))
+        visit.is_stopping = True
 
-    def answer(self, name: str, text: str | None, upload: str | None, request: Any) -> Iterator[tuple[Any, ...]]:
+    def answer(self, name: str, text: str | None, upload: str | None, visit: Visit) -> Iterator[tuple[Any, ...]]:
         """Yield (status, bars, drawing, refused, table, download, answers) as a batch goes on."""
         import gradio as gr
 
         kept = gr.skip()
         hidden = gr.update(visible=False)
-        session = str(request.session_hash)
-        self.stopping.discard(session)
+        visit.is_stopping = False
         try:
             task = self.tasks.get(name)
             questions = read_questions(task, text or "", Path(upload) if upload else None)
@@ -259,7 +283,8 @@ class ChatPage:
             yield _note(str(error), "wrong"), hidden, "", "", hidden, hidden, {}
             return
         refused = _list_refused(questions.refused)
-        total, done, shown = len(questions.rows), {}, 0
+        total, shown = len(questions.rows), 0
+        done: dict[int, LabelAnswer] = {}
         yield _progress(0, total), kept, kept, refused, kept, kept, kept
         numbers = list(questions.rows)
         for start in range(0, total, ROWS_A_TURN):
@@ -273,26 +298,24 @@ class ChatPage:
             done.update(zip(turn, found, strict=True))
             if is_first:
                 bars, drawn = self._show(task, found[0])
-                yield _progress(len(done), total), bars, drawn, refused, *self._table(questions, done, session), done
+                yield _progress(len(done), total), bars, drawn, refused, *self._table(questions, done, visit), done
             elif len(done) * TABLE_TURNS // total > shown:
                 shown = len(done) * TABLE_TURNS // total
-                yield _progress(len(done), total), kept, kept, kept, *self._table(questions, done, session), done
+                yield _progress(len(done), total), kept, kept, kept, *self._table(questions, done, visit), done
             else:
                 yield _progress(len(done), total), kept, kept, kept, kept, kept, kept
-            if session in self.stopping:
+            if visit.is_stopping:
                 break
-        self.stopping.discard(session)
         if not done:
-            yield _note(_sum_up(0, 0, questions.refused), "wrong"), hidden, "", refused, *self._table(questions, done, session), {}
+            yield _note(_sum_up(0, 0, questions.refused), "wrong"), hidden, "", refused, *self._table(questions, done, visit), {}
             return
         manner = "done" if len(done) == total else ""
-        yield _note(_sum_up(len(done), total, questions.refused), manner), kept, kept, refused, *self._table(questions, done, session), done
+        yield _note(_sum_up(len(done), total, questions.refused), manner), kept, kept, refused, *self._table(questions, done, visit), done
 
-    def pick(self, answers: dict[int, LabelAnswer], event: Any) -> tuple[Any, Any]:
+    def pick(self, answers: dict[int, LabelAnswer], number: int) -> tuple[Any, Any]:
         """Return bars and drawing of the record whose row was clicked."""
         import gradio as gr
 
-        number = int(event.row_value[0])
         if number not in answers:
             return gr.skip(), gr.skip()
         answer = answers[number]
@@ -307,13 +330,12 @@ class ChatPage:
         return "", None, _note("Press 'Example', then 'Ask'."), hidden, "", "", hidden, hidden, {}
 
     def say(
-        self, message: str | None, turns: list[Any], history: list[tuple[str, str]], request: Any
+        self, message: str | None, turns: list[Any], history: list[tuple[str, str]], visit: Visit
     ) -> Iterator[tuple[list[Any], Any, str, list[tuple[str, str]]]]:
         """Yield (conversation as shown, message box, status, conversation as the model reads it) as the answer comes."""
         import gradio as gr
 
-        session = str(request.session_hash)
-        self.stopping.discard(session)
+        visit.is_stopping = False
         said = (message or "").strip()
         if not said:
             yield turns, gr.skip(), _note("Write something first.", "wrong"), history
@@ -322,20 +344,19 @@ class ChatPage:
         conversation = Conversation(asked.model, asked.tokenizer, asked.template, asked.max_new_tokens, asked.temperature, asked.seed)
         conversation.history = [(user, answer) for user, answer in history]
         answer = ""
-        shown = [*turns, {"role": "user", "content": said}]
+        shown = [*turns, _turn("user", said)]
         pieces = conversation.stream(said)
         try:
             for piece in pieces:
                 answer += piece
-                yield [*shown, {"role": "assistant", "content": answer}], "", "", history
-                if session in self.stopping:
+                yield [*shown, _turn("assistant", answer)], "", "", history
+                if visit.is_stopping:
                     pieces.close()  # type: ignore[attr-defined]
                     break
         except InputError as error:
             yield turns, said, _note(str(error), "wrong"), history
             return
-        self.stopping.discard(session)
-        shown.append({"role": "assistant", "content": answer.strip() or "(no answer: the model ended at once)"})
+        shown.append(_turn("assistant", answer.strip() or "(no answer: the model ended at once)"))
         yield shown, "", "", conversation.history
 
     # --- parts -------------------------------------------------------------------------------------------------------------------
@@ -355,21 +376,27 @@ class ChatPage:
         parts += [_note(doubt) for doubt in answer.row.doubts]
         return gr.update(value=chances, visible=True), "".join(parts)
 
-    def _table(self, questions: Questions, answers: dict[int, LabelAnswer], session: str) -> tuple[Any, Any]:
+    def _table(self, questions: Questions, answers: dict[int, LabelAnswer], visit: Visit) -> tuple[Any, Any]:
         """Return the table and the button that downloads it, and write its file: one for each visitor, rewritten."""
         import gradio as gr
 
         head, lines = table_of(questions, answers)
-        path = self.folder / runtime.fingerprint(session) / "answers.csv"  # the session's name is the visitor's: never part of a path
-        path.parent.mkdir(exist_ok=True)
+        path = visit.folder(self.folder) / "answers.csv"
         write_table(path, head, lines)
-        return gr.update(value={"headers": head, "data": lines}, visible=True), gr.update(value=str(path), visible=True)
+        widths = ["55px", "170px", "80px", "125px", "130px", *["145px"] * len(questions.task.labels), "260px"]
+        shown = gr.update(value={"headers": head, "data": lines}, column_widths=widths, visible=True)
+        return shown, gr.update(value=str(path), visible=True)
 
 
 def _note(words: str, manner: str = "") -> str:
     """Return a sentence in a box: `wrong`, `done`, or neither."""
     role = "alert" if manner == "wrong" else "status"
     return f'<div class="note {manner}" role="{role}">{escape(words)}</div>' if words else ""
+
+
+def _turn(role: str, text: str) -> dict[str, str]:
+    """Return what was said as the page shows it: gradio reads HTML in it even where it renders no Markdown, and `<3di:d>` is no tag."""
+    return {"role": role, "content": escape(text, quote=False)}
 
 
 def _progress(done: int, total: int) -> str:
@@ -387,9 +414,10 @@ def _list_refused(refused: list[Refusal]) -> str:
     """Return the refused records with their reasons, as HTML."""
     if not refused:
         return ""
-    lines = [
-        f"<li><b>{escape(refusal.name)}</b> (record {refusal.number:,}): {escape(refusal.reason)}</li>" for refusal in refused[:MAX_LISTED]
-    ]
+    lines = []
+    for refusal in refused[:MAX_LISTED]:
+        reason = refusal.reason.removeprefix(refusal.name).lstrip(": ")  # it begins with the name, which stands before it already
+        lines.append(f"<li><b>{escape(refusal.name)}</b> (record {refusal.number:,}): {escape(reason)}</li>")
     more = f"<p>and {len(refused) - MAX_LISTED:,} more: the table has all.</p>" if len(refused) > MAX_LISTED else ""
     return f'<div class="refused note wrong"><b>{len(refused):,} not asked:</b><ul>{"".join(lines)}</ul>{more}</div>'
 

@@ -32,7 +32,7 @@ MAX_BODY_BYTES = MAX_UPLOAD_BYTES + 2**20  # an upload with what a form puts aro
 _API = "/gradio_api"
 _FILE = f"{_API}/file="
 _UPLOAD = f"{_API}/upload"
-_PAGES = ("/", "/config", "/config/", "/theme.css", "/favicon.ico", "/robots.txt")
+_PAGES = ("/", "/config", "/config/", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 _FOLDERS = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/", _FILE)
 _READ = tuple(f"{_API}/{name}" for name in ("startup-events", "queue/data", "upload_progress", "theme.css", "app_id", "app_id/"))
 _WRITTEN = tuple(f"{_API}/{name}" for name in ("queue/join", "upload", "cancel", "reset", "reset/"))

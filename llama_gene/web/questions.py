@@ -154,7 +154,7 @@ def _records(content: bytes, where: str) -> list[tuple[str, str]]:
     """Return (name, letters) of the records of a FASTA text. Raises InputError for anything else, FASTQ included."""
     if content.lstrip()[:1] == b"@":
         raise InputError(f"{where} is FASTQ", "FASTA", "Convert the reads to FASTA first")
-    handle = io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]
+    handle: Any = io.BufferedReader(io.BytesIO(content))
     records = []
     for record in parse_records(handle, where):
         records.append((record.id or "record without a name", record.sequence))
