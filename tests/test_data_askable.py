@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llama_gene import runtime
-from llama_gene.data.askable import AskableTask, askable_task, check_row, faults_of, read_askable_tasks, read_pasted, read_rows_of
+from llama_gene.data.askable import AskableTask, askable_task, check_row, read_askable_tasks, read_pasted, read_rows_of
 from llama_gene.data.instructions import Example, render_input, render_instruction
 from llama_gene.data.prompts import render_user
 from llama_gene.data.tasks import Task, read_task
@@ -129,8 +129,3 @@ def test_pasted_text_is_records_or_one_bare_sequence() -> None:
     assert [row.name for row in read_pasted("\n>a b\nAC\n>\nGT\n", DNA)] == ["a", "record"]
     with pytest.raises(InputError, match="'What' stands before"):
         read_pasted("What is this?\n>a\nACGT", DNA)
-
-
-def test_all_faults_are_told_at_once() -> None:
-    good, faults = faults_of(DNA, [("a", ["ACGT"]), ("b", ["MKL"]), ("c", [""])])
-    assert [row.name for row in good] == ["a"] and list(faults) == [1, 2]

@@ -11,7 +11,7 @@ from llama_gene.data.prompts import chat_template, encode_answer, encode_prompt
 from llama_gene.errors import InputError
 from llama_gene.inference import chat_session
 from llama_gene.inference.ask import ask
-from llama_gene.inference.chat_session import Conversation
+from llama_gene.inference.chat_session import Conversation, check_chat_request
 from llama_gene.inference.scoring import score_labels
 from tests.tiny_models import tiny_gpt2, tiny_llama, tiny_tokenizer
 
@@ -72,3 +72,24 @@ def test_a_refused_message_is_not_remembered() -> None:
         conversation.ask("A" * 1_000_001)
     assert conversation.history == []
     assert isinstance(conversation.ask("A"), str) and len(conversation.history) == 1
+
+
+def test_a_chat_request_beyond_the_context_or_the_template_is_refused() -> None:
+    model, tokenizer = tiny_gpt2(context=256), tiny_tokenizer()
+    said = [{"role": "user", "content": "What?"}]
+    with pytest.raises(InputError, match="cannot be rendered"):
+        check_chat_request(model, tokenizer, {"messages": said})  # it has no chat template
+    tokenizer.chat_template = chat_template()
+    num_tokens = len(encode_prompt(tokenizer, "What?"))
+    check_chat_request(model, tokenizer, {"messages": said, "max_tokens": 256 - num_tokens})
+    check_chat_request(model, tokenizer, {"messages": [{"role": "user", "content": [{"type": "text", "text": "What?"}]}]})
+    with pytest.raises(InputError, match=rf"{num_tokens} tokens, {257 - num_tokens} more .*at most the model's 256 together"):
+        check_chat_request(model, tokenizer, {"messages": said, "max_tokens": 257 - num_tokens})
+    with pytest.raises(InputError, match="user and assistant turns only"):
+        check_chat_request(model, tokenizer, {"messages": [{"role": "system", "content": "Be brief."}]})
+    for messages in (None, [], "text", [3], [{"role": "user"}], [{"role": "user", "content": [{"type": "image_url"}]}]):
+        with pytest.raises(InputError):
+            check_chat_request(model, tokenizer, {"messages": messages})
+    for room in (-1, "many", 2.5):
+        with pytest.raises(InputError, match="max_tokens"):
+            check_chat_request(model, tokenizer, {"messages": said, "max_tokens": room})

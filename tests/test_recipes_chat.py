@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import builtins
+import gzip
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llama_gene import runtime
+from llama_gene.data.askable import AskedRow, read_askable_tasks
 from llama_gene.data.instructions import Example, write_examples
-from llama_gene.errors import ConfigError, InputError
+from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MismatchError
+from llama_gene.inference import chat_session
+from llama_gene.inference.ask import ask
 from llama_gene.inference.chat_session import Conversation, split_fasta
+from llama_gene.models.adapters import load_model
 from llama_gene.recipes import chat
-from llama_gene.recipes.chat import Config, run
+from llama_gene.recipes.chat import Config, prompt_template, run
+from llama_gene.recipes.chat_terminal import render_bars
 from tests.tiny_models import save_adapter, save_model, tiny_gpt2, tiny_tokenizer
 
 
@@ -112,3 +119,132 @@ def test_what_contradicts_is_refused_before_a_model_is_loaded(tmp_path: Path) ->
         run(Config(model="nowhere", temperature=-1.0))
     with pytest.raises(ConfigError, match="both given"):
         run(Config(model="nowhere", question=["a"], instructions=tmp_path))
+
+
+# --- tasks, files and what is typed wrong --------------------------------------------------------------------------------------------
+
+TASKS = {
+    "core": "title: core promoter detection\nfamily: classification\nstrand: sense\nlabels: {0: Non-promoter, 1: promoter}\n",
+    "match": "title: match\nfamily: pair\nkinds: [dna, protein]\ncolumns: [a, b]\nlabels: {0: no, 1: yes}\n",
+}
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two tasks."""
+    folder = tmp_path_factory.mktemp("tasks")
+    for name, text in TASKS.items():
+        (folder / f"{name}.yaml").write_text(f"name: {name}\n{text}test: [t.csv]\n")
+    return folder
+
+
+def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Config, *lines: str) -> tuple[list[str], str]:
+    """Type lines; return the answers and what was printed behind the help."""
+    type_lines(monkeypatch, *lines)
+    answers = run(config)
+    return answers, capsys.readouterr().out.split("Ctrl-C stops an answer.\n", 1)[1]
+
+
+def test_a_task_answers_pasted_and_loaded_sequences_with_the_probabilities_of_its_labels(
+    model: str, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "two.fa.gz").write_bytes(gzip.compress(b">one\nACGT\nacgt\n>two\nGGGG\n"))
+    config = Config(model=model, tasks=[tasks])
+    lines = ["/task", "/task core", "acgtacgt", ">pasted x", "ACGT", "ACGT", "", f"/load {tmp_path / 'two.fa.gz'}"]
+    answers, out = talk(monkeypatch, capsys, config, *lines, "/task match", ">g", "ACGT", ">p", "MKV", "", "ACGT #### MKV")
+    assert len(answers) == 6 and set(answers[:4]) <= {"Non-promoter", "promoter"} and set(answers[4:]) <= {"no", "yes"}
+    for name in ("core: core promoter detection, dna", "pasted sequence (8 letters)", "pasted (8 letters)", "one (8 letters)"):
+        assert name in out
+    assert "two (4 letters)" in out
+    assert "g + p (4 + 3 letters)" in out
+    loaded, tokenizer = load_model(model)
+    [wanted] = ask(loaded, tokenizer, read_askable_tasks([tasks]).get("core"), [AskedRow("x", ("ACGTACGT",))])
+    bars = render_bars(wanted).split("\n", 1)[1]
+    for name in ("pasted sequence", "pasted", "one"):  # typed, pasted and loaded: the same sequence, the same numbers
+        assert f"{name} (8 letters)\n{bars}\n" in out
+
+
+def test_history_is_shown_and_saved_as_messages_and_labels(
+    model: str, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "said.json"
+    lines = ["/history", "What is a gene?", "/task core", "ACGT", "/task off", "/history", f"/save {path}", f"/save {path}", "/save"]
+    answers, out = talk(monkeypatch, capsys, Config(model=model, tasks=[tasks], max_new_tokens=4), *lines, "/reset", "/history")
+    assert out.count("[nothing was said so far]") == 2 and out.count("> What is a gene?") == 1 and "> core: pasted sequence" in out
+    assert f"{path} exists" in out and "/save without a file" in out
+    saved = runtime.read_json(path)
+    assert saved["messages"] == [{"role": "user", "content": "What is a gene?"}, {"role": "assistant", "content": answers[0]}]
+    assert saved["labels"][0]["label"] == answers[1] and saved["labels"][0]["task"] == "core"
+    assert saved["template"] == "alpaca"
+
+
+def test_what_cannot_be_used_is_one_line_and_the_chat_goes_on(
+    model: str, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "protein.fa").write_text(">p\nMKVLA\n")
+    (tmp_path / "many.fa").write_text(">a\nAC\n" * 4)
+    (tmp_path / "long.fa").write_text(">a\nACGT\n>b\n" + "AC" * 2000 + "\n")
+    (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(b">a\nACGT\n" * 100)[:-9])
+    wrong = {
+        "/tusk": "there is no command '/tusk'; expected /help lists them. Did you mean 'task'?",
+        "/": "there is no command '/'",
+        "/task cora": "Did you mean 'core'?",
+        "/load x.fa": "no task is chosen",
+        ">a\n12\n": "'1' is no letter of DNA, RNA or protein",
+    }
+    wrong_in_task = {
+        "MKVLA": "'L' (letter 4) is not a DNA letter",
+        "What is it?": "takes sequences; /task off ends it",
+        "/load": "/load without a file",
+        "/load nowhere.fa": "nowhere.fa does not exist",
+        f"/load {tmp_path}": "is a folder",
+        f"/load {tmp_path / 'protein.fa'}": "p: 'L' (letter 4)",
+        f"/load {tmp_path / 'many.fa'}": "more than 3 questions",
+        f"/load {tmp_path / 'long.fa'}": "b (4,000 letters) needs",
+        f"/load {tmp_path / 'cut.fa.gz'}": "cannot be decompressed",
+        ">\n\n": "record is empty",
+    }
+    lines = [line for text in [*wrong, "/task core", *wrong_in_task, "ACGT"] for line in text.split("\n")]
+    answers, out = talk(monkeypatch, capsys, Config(model=model, tasks=[tasks], max_records=3), *lines)
+    assert len(answers) == 1
+    for words in (*wrong.values(), *wrong_in_task.values()):
+        assert words.lower() in out.lower(), words
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_chat(model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    original = chat_session.stream_answer
+    calls: list[int] = []
+
+    def stream(*arguments: object) -> Iterator[str]:
+        calls.append(1)
+        if len(calls) == 1:
+            yield "half an"
+            raise KeyboardInterrupt
+        yield from original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(chat_session, "stream_answer", stream)
+    answers, out = talk(monkeypatch, capsys, Config(model=model, max_new_tokens=3), "one", "two", "/history")
+    assert len(answers) == 1 and "[stopped]" in out and "> one\nhalf an\n" in out
+
+
+def test_piped_input_is_a_conversation_and_what_was_not_asked_about_is_said(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What?\n>a\nACGT\n/history\n>b\nGG"), encoding="utf-8"))
+    assert len(run(Config(model=model, max_new_tokens=3))) == 1
+    out = capsys.readouterr().out
+    assert "> What?" in out and "[6 letters" not in out and "[what was pasted last was not asked about]" in out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n\xff\xfe\nb\n"), encoding="utf-8"))
+    with pytest.raises(LlamaGeneError, match="not UTF-8"):
+        run(Config(model=model, max_new_tokens=3))
+    type_lines(monkeypatch, "a \udcff b")  # the same bytes where the locale is C
+    with pytest.raises(LlamaGeneError, match="not UTF-8"):
+        run(Config(model=model, max_new_tokens=3))
+
+
+def test_a_model_tuned_with_another_prompt_is_refused_unless_a_template_is_named(model: str, tmp_path: Path) -> None:
+    runtime.write_manifest(tmp_path, "sft", {}, template="alpaca", prompt="0" * 16)
+    with pytest.raises(MismatchError, match="was tuned with prompt 0000"):
+        prompt_template(str(tmp_path), None)
+    assert prompt_template(str(tmp_path), "dnahlm") == "dnahlm"
+    assert prompt_template(model, None) == "alpaca"

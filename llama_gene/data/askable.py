@@ -21,7 +21,7 @@ from llama_gene.data.prompts import render_user
 from llama_gene.data.task_labels import bin_names
 from llama_gene.data.tasks import Task, read_task
 from llama_gene.data.templates import render_input, render_instruction
-from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MissingFileError, did_you_mean
+from llama_gene.errors import ConfigError, InputError, MissingFileError, did_you_mean
 from llama_gene.runtime import MANIFEST_NAME, read_manifest
 from llama_gene.sequences.alphabet import Alphabet, first_fault, get_alphabet
 from llama_gene.sequences.files import open_bytes, spoken_path
@@ -296,15 +296,3 @@ def _rows(records: Iterable[tuple[str, str]], task: AskableTask, where: str, max
     if waiting:
         raise InputError(f"{where}: '{waiting[0][0]}' has no partner", f"two records for each question of task '{task.name}'", "Add it")
     return rows
-
-
-def faults_of(task: AskableTask, rows: Sequence[tuple[str, Sequence[str]]]) -> tuple[list[AskedRow], dict[int, str]]:
-    """Return the questions that can be asked, and row number -> what is wrong with it, for a caller who tells all faults at once."""
-    good: list[AskedRow] = []
-    faults: dict[int, str] = {}
-    for number, (name, sequences) in enumerate(rows):
-        try:
-            good.append(check_row(task, sequences, name))
-        except LlamaGeneError as error:
-            faults[number] = str(error)
-    return good, faults

@@ -22,6 +22,12 @@ from llama_gene.errors import InputError
 from llama_gene.inference.scoring import context_length, score_labels
 
 
+class TooLongError(InputError):
+    """Questions that do not fit the model's context: `rows` says of each, by its number, what it needs."""
+
+    rows: dict[int, str]
+
+
 @dataclass(frozen=True)
 class LabelAnswer:
     """One question's answer."""
@@ -67,7 +73,7 @@ def ask(
 ) -> list[LabelAnswer]:
     """Return the answer to each question, in order. `rows` come from `check_row`, `read_pasted` or `read_rows_of`.
 
-    Raises InputError that names each question that does not fit the model's context: all are asked or none.
+    Raises TooLongError that names each question that does not fit the model's context: all are asked or none.
     """
     prompts, labels = check_room_for(model, tokenizer, task, rows, template)
     scores: NDArray[np.float64] = score_labels(model, prompts, labels, batch_tokens, vocab_size=len(tokenizer), progress=progress)
@@ -85,7 +91,10 @@ def check_room_for(
     prompts, labels = encode_questions(tokenizer, task, rows, template)
     if faults := too_long(model, prompts, labels, rows):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise InputError(next(iter(faults.values())) + more, f"at most the model's {context_length(model):,}", "It is never cut: send less")
+        found = next(iter(faults.values())) + more
+        error = TooLongError(found, f"at most the model's {context_length(model):,}", "It is never cut: send less")
+        error.rows = faults
+        raise error
     return prompts, labels
 
 

@@ -7,12 +7,15 @@ remembered. An answer that is stopped by the user stays in the history as far as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from jinja2 import TemplateError
 
 from llama_gene.data.prompts import encode_prompt, render_user
 from llama_gene.errors import InputError
 from llama_gene.inference.generate import stream_answer
+from llama_gene.inference.scoring import context_length
 
 MAX_CHARS = 1_000_000
 """Characters of one message; a longer one cannot fit any context and is refused before it is encoded."""
@@ -85,6 +88,37 @@ class Conversation:
         {'role': 'assistant', 'content': 'A stretch of DNA.'}
         """
         return [{"role": role, "content": text} for turn in self.history for role, text in zip(("user", "assistant"), turn, strict=True)]
+
+
+def check_chat_request(model: Any, tokenizer: Any, request: Mapping[str, Any]) -> None:
+    """Check an OpenAI chat request before a server of others gets it, which may generate beyond the context without a word.
+
+    Raises InputError for messages that the model's chat template refuses, and where they, with `max_tokens` if the request names it and
+    one token if not, exceed the model's context.
+    """
+    messages, room = request.get("messages"), request.get("max_completion_tokens") or request.get("max_tokens") or 1
+    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
+        raise InputError("a chat request without messages", '[{"role": "user", "content": "..."}]')
+    if not isinstance(room, int) or room < 1:
+        raise InputError(f"max_tokens {str(room)[:20]}", "1 or more")
+    spoken = [{**message, "content": _text_of(message.get("content"))} for message in messages]
+    try:
+        ids = tokenizer.apply_chat_template(spoken, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+    except (TemplateError, ValueError) as error:  # ValueError: the tokenizer has no chat template
+        raise InputError(f"the messages cannot be rendered: {' '.join(str(error).split())[:200]}", "turns that the model knows") from error
+    limit = context_length(model)
+    if limit is not None and len(ids) + room > limit:
+        found = f"the messages have {len(ids):,} tokens, {room:,} more are asked for"
+        raise InputError(found, f"at most the model's {limit:,} together", "Nothing is cut: shorten the messages or max_tokens")
+
+
+def _text_of(content: object) -> str:
+    """Return the text of a message: a text, or a list of parts with texts."""
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError("a message whose content is no text", "text: this model reads nothing else")
+    return " ".join(map(str, texts))
 
 
 def split_fasta(message: str) -> tuple[str, str]:

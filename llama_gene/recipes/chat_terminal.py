@@ -55,7 +55,7 @@ class Terminal:
                     break
                 self._handle(line)
             except _StoppedAnswerError:
-                print("\n[stopped; what came so far is kept]")
+                print("\n[stopped]")
             except KeyboardInterrupt:
                 if not self._is_terminal:
                     raise
@@ -74,11 +74,12 @@ class Terminal:
             return self._waiting.pop()
         try:
             line = input(prompt if self._is_terminal else "")
+            line.encode()  # where the locale is C, bytes that are no text come in as surrogates
         except EOFError:
             if self._is_terminal:
                 print()
             return None
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise ConversationError("standard input is not UTF-8 text", "lines of text", "Convert it") from error
         if not self._reads_long_lines and len(line) >= LONGEST_RAW_LINE:
             raise InputError(f"a line of {len(line):,} characters, where the terminal cuts", "shorter lines, or a file", "Use /load FILE")
@@ -94,9 +95,10 @@ class Terminal:
             return
         elif self.task is not None:
             try:
-                self._ask_rows(read_pasted(line.replace("####", "\n####\n"), self.task, self.max_records))
+                rows = read_pasted(line.replace("####", "\n####\n"), self.task, self.max_records)
             except InputError as error:
                 raise InputError(error.found, error.expected, "Task " + self.task.name + " takes sequences; /task off ends it") from error
+            self._ask_rows(rows)
         else:
             self._ask(line)
 

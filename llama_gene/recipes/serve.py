@@ -15,9 +15,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +28,7 @@ from llama_gene.models.settings import Precision  # no torch: settings alone
 
 if TYPE_CHECKING:
     from llama_gene.data.askable import AskableTask, AskedRow
-    from llama_gene.web.label_server import LabelServer
+    from llama_gene.web.label_server import Ask, LabelServer
 
 Engine = Literal["transformers", "vllm"]
 STOP_SECONDS = 20.0
@@ -75,7 +76,7 @@ def run(config: Config) -> None:
         raise ConfigError("max_request_bytes, max_sequences, max_waiting or port out of range", "at least 1 each, and a port up to 65535")
     from llama_gene.data.askable import read_askable_tasks
     from llama_gene.recipes.chat import prompt_template
-    from llama_gene.web.label_server import LabelServer, LabelService, Limits
+    from llama_gene.web.label_server import ChatServer, LabelServer, LabelService, Limits
 
     template = prompt_template(config.model, config.template)
     tasks = read_askable_tasks(config.tasks or _own_tasks(config.model), config.words)
@@ -85,8 +86,8 @@ def run(config: Config) -> None:
     with LabelServer(config.host, config.port) as server:
         chat = running_engine(engine, config.model, config.engine_timeout) if engine is not None else nullcontext()
         with chat as chat_url:
-            ask = _loaded(config, template)
-            server.chat_url = chat_url
+            ask, check_chat = _loaded(config, template)
+            server.chat = ChatServer(chat_url, config.model, check_chat) if chat_url is not None else None
             server.service = LabelService(
                 ask, tasks, Path(config.model).name, Limits(config.max_request_bytes, config.max_sequences, config.max_waiting)
             )
@@ -116,9 +117,10 @@ def serve_until_stopped(server: LabelServer) -> None:
             signal.signal(number, handler)
 
 
-def _loaded(config: Config, template: str) -> Any:
-    """Load the model; return what answers questions about a task."""
+def _loaded(config: Config, template: str) -> tuple[Ask, Callable[[Mapping[str, Any]], None]]:
+    """Load the model; return what answers questions about a task, and what checks a chat request."""
     from llama_gene.inference.ask import ask
+    from llama_gene.inference.chat_session import check_chat_request
     from llama_gene.models.adapters import load_model
 
     model, tokenizer = load_model(str(config.model), config.precision)
@@ -126,7 +128,7 @@ def _loaded(config: Config, template: str) -> Any:
     def answer(task: AskableTask, rows: list[AskedRow]) -> list[dict[str, Any]]:
         return [found.as_dict() for found in ask(model, tokenizer, task, rows, template, config.batch_tokens)]
 
-    return answer
+    return answer, partial(check_chat_request, model, tokenizer)
 
 
 def _own_tasks(model: str) -> list[Path]:

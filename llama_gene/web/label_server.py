@@ -3,7 +3,9 @@
     GET  /health        is it up, which model
     GET  /tasks         what can be asked: kinds, labels, instruction, limits, and the tasks that cannot be asked, with the reason
     POST /labels        {"task": NAME, "sequences": [...], "names": [...]} -> a label and all probabilities for each sequence
-    any  /v1/...        passed on, as it comes, to the chat server that runs beside (`recipes.serve`), so that one address serves both
+    GET  /v1/models     the model's name for chat
+    any  /v1/...        passed on, as it comes, to the chat server that runs beside (`recipes.serve`), so that one address serves both;
+                        chat requests are checked first: `transformers serve` generates beyond the context without a word
 
 A thread answers each connection; one lock lets one request at a time to the model, so an answer does not depend on what else is asked. A
 request is answered whole or refused whole: 400 with every faulty row and why (letters, lengths, tokens), 404 for a task or path that is not
@@ -26,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from llama_gene.data.askable import AskableTask, AskableTasks, AskedRow, faults_of
+from llama_gene.data.askable import AskableTask, AskableTasks, AskedRow, check_row
 from llama_gene.errors import InputError, LlamaGeneError, did_you_mean
 from llama_gene.runtime import get_logger, package_version
 
@@ -40,6 +42,17 @@ PASS_TIMEOUT = 3600.0
 DRAINED = 64 << 20
 """Bytes of a refused body that are read and thrown away, so that the client reads the refusal instead of a broken connection."""
 Ask = Callable[[AskableTask, list[AskedRow]], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class ChatServer:
+    """The server that `/v1/...` is passed on to."""
+
+    url: str
+    model: str
+    """The model's name there."""
+    check: Callable[[Mapping[str, Any]], None]
+    """Raises InputError for a chat request that must not be passed on."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class LabelService:
                     raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping")
                 answers = self.ask(task, rows)
         except InputError as error:
-            raise Refusal(HTTPStatus.BAD_REQUEST, error.found, error.expected, error.action) from error
+            raise Refusal(HTTPStatus.BAD_REQUEST, error.found, error.expected, error.action, getattr(error, "rows", None)) from error
         finally:
             self._places.release()
         return {"model": self.model_name, "task": task.name, "labels": list(task.labels), "answers": answers}
@@ -135,36 +148,36 @@ class LabelService:
 
 def _checked(task: AskableTask, given: list[tuple[str, Any]]) -> list[AskedRow]:
     """Return the questions. Raises Refusal that names every faulty row."""
+    rows: list[AskedRow] = []
     faults: dict[int, str] = {}
-    rows: list[tuple[str, list[str]]] = []
     for number, (name, value) in enumerate(given):
         parts = [value] if isinstance(value, str) else value
-        if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
-            rows.append((name, parts))
-        else:
-            faults[number] = f"{name} is {'null' if value is None else type(value).__name__}; expected a text, or a list of two for a pair."
-    if not faults:
-        good, faults = faults_of(task, rows)
-        if not faults:
-            return good
-    first = faults[min(faults)].rstrip(".")
-    more = f" (and {len(faults) - 1} more faulty rows)" if len(faults) > 1 else ""
-    raise Refusal(HTTPStatus.BAD_REQUEST, first + more, rows=faults)
+        try:
+            if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+                raise InputError(f"{name} is {type(value).__name__}", "a text, for a pair a list of two texts")
+            rows.append(check_row(task, parts, name))
+        except InputError as error:
+            faults[number] = str(error)
+    if faults:
+        first = faults[min(faults)].rstrip(".")
+        more = f" (and {len(faults) - 1} more faulty rows)" if len(faults) > 1 else ""
+        raise Refusal(HTTPStatus.BAD_REQUEST, first + more, rows=faults)
+    return rows
 
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_NAME
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _json_object(body: bytes, example: str = '{"task": NAME, "sequences": [...]}') -> dict[str, Any]:
     """Return the JSON object of a request. Raises Refusal."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
         place = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise _bad(f"the body is not JSON ({type(error).__name__}{place})", '{"task": NAME, "sequences": [...]}') from error
+        raise _bad(f"the body is not JSON ({type(error).__name__}{place})", example) from error
     if not isinstance(value, dict):
-        raise _bad(f"the body is {type(value).__name__}", 'an object: {"task": NAME, "sequences": [...]}')
+        raise _bad(f"the body is {type(value).__name__}", f"an object: {example}")
     return value
 
 
@@ -178,15 +191,16 @@ def _bad(found: str, expected: str = "", action: str = "") -> Refusal:
 class LabelServer(ThreadingHTTPServer):
     """The address: bound when it is made, so that a taken port is known before a model is loaded; `service` comes when it is ready.
 
-    `chat_url` is the server that `/v1/...` is passed on to, None where there is none. `server_close` waits for answers under way.
+    `chat` is None where no chat server runs beside. `server_close` waits for answers under way.
     Raises InputError for an address that cannot be had.
     """
 
     request_queue_size = 64
     service: LabelService
-    chat_url: str | None = None
+    chat: ChatServer | None = None
 
     def __init__(self, host: str, port: int) -> None:
+        self._answering: set[threading.Thread] = set()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
@@ -196,7 +210,6 @@ class LabelServer(ThreadingHTTPServer):
                 f"{host}, port {port} cannot be had: {reason}", "a free port of this machine", "Set --port or --host"
             ) from error
         self.is_local = is_loopback(host)
-        self._answering: set[threading.Thread] = set()
 
     @property
     def url(self) -> str:
@@ -240,10 +253,12 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection, one request: it is closed after its answer, so that stopping never waits for an idle client."""
 
     protocol_version = "HTTP/1.1"
-    server_version = "llama-gene"
-    sys_version = ""
     timeout = READ_TIMEOUT
     server: LabelServer
+
+    def version_string(self) -> str:
+        """Return what the header Server says: not which Python."""
+        return "llama-gene"
 
     def do_GET(self) -> None:
         """Answer or refuse."""
@@ -356,12 +371,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         """Send a request to the chat server as it came, and its answer back as it comes (a stream stays one)."""
-        if self.server.chat_url is None:
+        chat = self.server.chat
+        if chat is None:
             raise Refusal(
                 HTTPStatus.NOT_FOUND, "no chat server runs beside this one", "/labels", "Start with --engine transformers or vllm"
             )
+        path = urlsplit(self.path).path
+        if path == "/v1/models":  # transformers lists what the hub's cache holds, which our folder is not
+            self._check_method("GET")
+            self._send(HTTPStatus.OK, {"object": "list", "data": [{"id": chat.model, "object": "model", "owned_by": "llama-gene"}]})
+            return
         body = self._body() if self.command in ("POST", "PUT", "PATCH") else None
-        target = urlsplit(self.server.chat_url)
+        if path == "/v1/chat/completions" and body is not None:
+            try:
+                chat.check(_json_object(body, '{"model": NAME, "messages": [...]}'))
+            except InputError as error:
+                raise _bad(error.found, error.expected, error.action) from error
+        target = urlsplit(chat.url)
         connection = http.client.HTTPConnection(target.hostname or "127.0.0.1", target.port, timeout=PASS_TIMEOUT)
         kept = {name: self.headers[name] for name in ("Content-Type", "Accept", "Authorization") if name in self.headers}
         try:
