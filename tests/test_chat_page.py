@@ -14,6 +14,8 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -29,14 +31,15 @@ import torch
 
 from llama_gene.data.askable import AskableTask, AskableTasks, read_askable_tasks
 from llama_gene.data.prompts import encode_answer, encode_prompt
-from llama_gene.errors import InputError, MachineError
+from llama_gene.errors import ConfigError, InputError, MachineError
 from llama_gene.inference.ask import ask
+from llama_gene.recipes import chat
 from llama_gene.web import chat_page, questions
 from llama_gene.web.chat_page import PageModel, open_page
 from llama_gene.web.page_guard import MAX_BODY_BYTES, PageGuard
 from llama_gene.web.questions import Refusal, example_text, read_questions, table_of, write_table
 from llama_gene.web.token_colours import TokenMap, TokenSpan, draw_tokens
-from tests.tiny_models import PIECES, tiny_llama, tiny_tokenizer
+from tests.tiny_models import PIECES, save_model, tiny_llama, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 DNA = AskableTask("core", "core promoter detection", "classification", ("dna",), ("Non-promoter", "promoter"), "Is it?", "{0}")
@@ -121,6 +124,8 @@ def test_what_is_wrong_as_a_whole_is_refused_as_a_whole(tmp_path: Path, monkeypa
     ):
         with pytest.raises(InputError, match=words):
             read_questions(DNA, text, path)
+    with pytest.raises(InputError, match="more than 1 questions"):
+        read_questions(PAIR, ">a\nAC\n>b\nMK\n" * 2, None, max_questions=1)
     monkeypatch.setattr(questions, "MAX_LETTERS_TOGETHER", 2**20)
     with pytest.raises(InputError, match="more than 1 MiB"):
         read_questions(DNA, "", tmp_path / "bomb.fa.gz")
@@ -293,6 +298,44 @@ def test_nothing_stays_behind_when_the_page_closes() -> None:
     assert not folder.exists() and os.environ.get("GRADIO_TEMP_DIR") == before
     with pytest.raises(urllib.error.URLError):
         status_of(url)
+
+
+@needs_gradio
+def test_the_stage_serves_the_page_until_it_is_told_to_end(tmp_path: Path) -> None:
+    asked = page_model()
+    folder = save_model(asked.model, asked.tokenizer, tmp_path / "model")
+    task = ROOT / "launch/configs/tasks/gue_prom_core_all.yaml"
+    command = [sys.executable, "-m", "llama_gene.cli", "chat", "--model", str(folder), "--tasks", str(task), "--web"]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        url = child.stdout.readline().split()[1]
+        assert b"core promoter detection (gue_prom_core_all)" in status_of(url)[1]
+        child.terminate()
+        assert child.wait(timeout=60) == 143
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"port": 8000}, "without the page"),
+        ({"host": "0.0.0.0"}, "without the page"),
+        ({"web": True, "question": "What?"}, "in the terminal"),
+        ({"web": True, "port": 99999}, "1 to 65535"),
+    ],
+)
+def test_keys_of_the_page_that_contradict_are_refused_before_a_model_is_loaded(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chat.run(chat.Config(model="nowhere", **keys))
+
+
+def test_without_gradio_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MachineError, match="llama-gene\\[web\\]"):
+        chat.run(chat.Config(model="nowhere", web=True))
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------------------
@@ -491,6 +534,16 @@ def test_the_chat_streams_remembers_stops_and_refuses_what_is_too_long(
     assert visitor.driver.execute_script("return window.stolen") is None and not visitor.find_all("#turns .message img")
     visitor.click("#new")
     visitor.wait(lambda: "w1" not in visitor.text("#turns"))
+    visitor.find("#message textarea").clear()
+    for number in (2, 3):
+        visitor.wait(lambda: visitor.value("#message textarea") == "")
+        visitor.type("#message textarea", "Again?\n")
+        visitor.wait(lambda number=number: len(prompts) == number + 1 and "w3" in visitor.text("#turns"))  # type: ignore[misc]
+        visitor.click("#chat_stop")
+        time.sleep(1)
+        assert len(prompts[number]) == len(encode_prompt(tiny_tokenizer(PIECES), "Again?"))  # nothing is left of what was before
+        visitor.click("#turns [title=Clear]")
+        visitor.wait(lambda: "w3" not in visitor.text("#turns"))
 
 
 @needs_browser
@@ -526,13 +579,13 @@ def test_pictures_of_the_page_are_taken(visitor: Visitor, tmp_path: Path) -> Non
         visitor.wait(lambda: [cell for cell in visitor.find_all("#table [role=gridcell]") if cell.text == "tata_box"])[0].click()
         visitor.wait(lambda: visitor.text("#drawn h3") == "tata_box")
         time.sleep(1)
-        take_picture(visitor, folder / "chat_page_task.png", height=1320)
+        take_picture(visitor, folder / "chat_page_task.png", height=1500)
         visitor.go_to("Chat")
         for question in CHAT:
             visitor.type("#message textarea", question + "\n")
             visitor.wait(lambda: visitor.find("#message textarea").is_enabled() and not visitor.value("#message textarea"))
             time.sleep(6 if named else 1)
-        take_picture(visitor, folder / "chat_page_chat.png", height=860)
+        take_picture(visitor, folder / "chat_page_chat.png", height=1010)
 
 
 CHAT = {
@@ -576,5 +629,5 @@ def take_picture(visitor: Visitor, path: Path, height: int) -> None:
     time.sleep(1)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.open(io.BytesIO(visitor.driver.get_screenshot_as_png())).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     assert path.stat().st_size < 200_000

@@ -30,7 +30,6 @@ from llama_gene.inference.scoring import context_length
 from llama_gene.web import token_colours
 from llama_gene.web.page_guard import PageGuard, allowed_hosts
 from llama_gene.web.questions import (
-    MAX_QUESTIONS,
     MAX_UPLOAD_BYTES,
     SUFFIXES,
     Questions,
@@ -63,7 +62,7 @@ _STYLE = (
 textarea { font-family: ui-monospace, "DejaVu Sans Mono", Consolas, monospace !important; font-size: 13px !important; }
 .block.padded:has(> .html-container) { padding-top: .2rem; padding-bottom: .2rem; }
 #table th span { white-space: nowrap; word-break: normal; }
-#turns .message { white-space: pre-wrap; overflow-wrap: anywhere; }
+#turns .message-content > span { white-space: pre-wrap; overflow-wrap: anywhere; }
 #refused:not(:has(.note)), #chat_status:not(:has(.note)) { display: none; }
 footer { display: none !important; }
 """
@@ -102,8 +101,12 @@ class Visit:
 
 
 @contextmanager
-def open_page(asked: PageModel, tasks: AskableTasks, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
+def open_page(
+    asked: PageModel, tasks: AskableTasks, host: str = "127.0.0.1", port: int | None = None, max_records: int = 1000
+) -> Iterator[str]:
     """Serve the page while the block runs, and give its address. Without a port, the first free one from 7860 on is taken.
+
+    `max_records` is the most questions of one text or file; with more nothing is asked.
 
     Raises MachineError where gradio is not installed, or where nothing can be bound to host and port.
     """
@@ -114,7 +117,7 @@ def open_page(asked: PageModel, tasks: AskableTasks, host: str = "127.0.0.1", po
         raise MachineError(f"the page needs gradio ({error})", "the extra 'web'", "pip install 'llama-gene[web]'") from error
 
     with tempfile.TemporaryDirectory(prefix="llama_gene_page_") as name, runtime.page_switches(Path(name)):
-        page = ChatPage(asked, tasks, Path(name))
+        page = ChatPage(asked, tasks, Path(name), max_records)
         blocks = page.build()
         guard = Middleware(PageGuard, folder=Path(name), hosts=allowed_hosts(host))  # type: ignore[arg-type]
         try:
@@ -138,10 +141,11 @@ def open_page(asked: PageModel, tasks: AskableTasks, host: str = "127.0.0.1", po
 class ChatPage:
     """What the page does; `build` lays it out."""
 
-    def __init__(self, asked: PageModel, tasks: AskableTasks, folder: Path) -> None:
+    def __init__(self, asked: PageModel, tasks: AskableTasks, folder: Path, max_records: int) -> None:
         self.asked = asked
         self.tasks = tasks
         self.folder = folder
+        self.max_records = max_records
         self.token_map = TokenMap(asked.tokenizer)
 
     # --- layout ------------------------------------------------------------------------------------------------------------------
@@ -174,7 +178,7 @@ class ChatPage:
                 about = gr.HTML(self.describe(first), elem_id="about")
                 text = gr.Textbox(
                     label="Sequences: FASTA, or one bare sequence", lines=7, max_lines=14, max_length=MAX_PASTED, elem_id="text",
-                    placeholder=">name\nACGT...", info=f"at most {MAX_QUESTIONS:,} records at a time",
+                    placeholder=">name\nACGT...", info=f"at most {self.max_records:,} questions at a time",
                 )  # fmt: skip
                 upload = gr.File(
                     label=f"or a FASTA file, at most {MAX_UPLOAD_BYTES // 2**20} MB",
@@ -242,6 +246,7 @@ class ChatPage:
             concurrency_id="model", concurrency_limit=1, show_progress="hidden", **private,
         )  # fmt: skip
         stop.click(self.stop, visit, show_progress="hidden", **private)
+        turns.clear(lambda: ("", []), None, [status, history], show_progress="hidden", **private)  # the bin in its corner
         new.click(lambda: ([], "", "", []), None, [turns, message, status, history], show_progress="hidden", **private)
 
     def _head(self) -> str:
@@ -277,7 +282,7 @@ class ChatPage:
         visit.is_stopping = False
         try:
             task = self.tasks.get(name)
-            questions = read_questions(task, text or "", Path(upload) if upload else None)
+            questions = read_questions(task, text or "", Path(upload) if upload else None, self.max_records)
             questions.refuse_too_long(self.asked.model, self.asked.tokenizer, self.asked.template)
         except LlamaGeneError as error:
             yield _note(str(error), "wrong"), hidden, "", "", hidden, hidden, {}

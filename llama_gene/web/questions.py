@@ -26,7 +26,6 @@ from llama_gene.sequences.records import parse_records
 SUFFIXES = (".fa", ".fasta", ".fna", ".ffn", ".faa", ".frn", ".txt", ".fa.gz", ".fasta.gz", ".fna.gz", ".ffn.gz", ".faa.gz", ".frn.gz")
 MAX_UPLOAD_BYTES = 10 * 2**20
 MAX_LETTERS_TOGETHER = 50 * 2**20  # characters of a file as it is unpacked
-MAX_QUESTIONS = 1_000
 
 # Short sequences that many textbooks print: a start for whoever has none at hand.
 _KNOWN = {
@@ -71,23 +70,24 @@ class Questions:
         self.refused.sort(key=lambda refusal: refusal.number)
 
 
-def read_questions(task: AskableTask, text: str, path: Path | None) -> Questions:
+def read_questions(task: AskableTask, text: str, path: Path | None, max_questions: int = 1000) -> Questions:
     """Return the questions of a pasted text or of an uploaded file.
 
-    Raises InputError where both or neither are given, for a file of another type, for what is no FASTA, and for more than MAX_QUESTIONS.
+    Raises InputError where both or neither are given, for a file of another type, for what is no FASTA, and for more than
+    `max_questions`.
     """
     if path is not None and text.strip():
         raise InputError("a file is chosen and a text is pasted", "one of them", "Remove the file, or empty the box")
     if path is None and not text.strip():
         raise InputError("there is no sequence yet", "a FASTA file, or pasted sequences", "The button 'Example' puts one into the box")
     if path is not None:
-        records = _records_of_file(path)
+        records = _records_of_file(path, max_questions * len(task.kinds))
     elif ">" in text:
-        records = _records(text.strip().encode(), "the pasted text")
+        records = _records(text.strip().encode(), "the pasted text", max_questions * len(task.kinds))
     else:
         parts = [part for part in re.split(r"(?m)^\s*#{4,}\s*$", text) if part.strip()]
         records = [("pasted", part) for part in parts]
-    return _questions(task, records)
+    return _questions(task, records, max_questions)
 
 
 def example_text(task: AskableTask) -> str:
@@ -133,7 +133,7 @@ def _harmless(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _records_of_file(path: Path) -> list[tuple[str, str]]:
+def _records_of_file(path: Path, limit: int) -> list[tuple[str, str]]:
     """Return (name, letters) of the records of an uploaded file."""
     if not is_accepted(path.name):
         raise InputError(
@@ -147,29 +147,32 @@ def _records_of_file(path: Path) -> list[tuple[str, str]]:
             "a smaller file",
             "Split it, or use `llama-gene evaluate`",
         )
-    return _records(content, f"'{path.name}'")
+    return _records(content, f"'{path.name}'", limit)
 
 
-def _records(content: bytes, where: str) -> list[tuple[str, str]]:
-    """Return (name, letters) of the records of a FASTA text. Raises InputError for anything else, FASTQ included."""
+def _records(content: bytes, where: str, limit: int) -> list[tuple[str, str]]:
+    """Return (name, letters) of the records of a FASTA text, of a long one those up to the first beyond `limit`.
+
+    Raises InputError for anything else, FASTQ included.
+    """
     if content.lstrip()[:1] == b"@":
         raise InputError(f"{where} is FASTQ", "FASTA", "Convert the reads to FASTA first")
     handle: Any = io.BufferedReader(io.BytesIO(content))
     records = []
     for record in parse_records(handle, where):
         records.append((record.id or "record without a name", record.sequence))
-        if len(records) > 2 * MAX_QUESTIONS:  # of a pair, two records make a question
+        if len(records) > limit:
             break
     return records
 
 
-def _questions(task: AskableTask, records: Iterable[tuple[str, str]]) -> Questions:
+def _questions(task: AskableTask, records: Iterable[tuple[str, str]], max_questions: int) -> Questions:
     """Return records as questions, as many at a time as the task asks about."""
     given = list(records)
     size = len(task.kinds)
     groups = [given[start : start + size] for start in range(0, len(given), size)]
-    if len(groups) > MAX_QUESTIONS:
-        raise InputError(f"there are more than {MAX_QUESTIONS:,} questions", f"at most {MAX_QUESTIONS:,} at a time", "Split the file")
+    if len(groups) > max_questions:
+        raise InputError(f"there are more than {max_questions:,} questions", f"at most {max_questions:,} at a time", "Split the file")
     found = Questions(task)
     for number, group in enumerate(groups, start=1):
         name = " + ".join(dict.fromkeys(name for name, _ in group))
