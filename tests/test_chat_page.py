@@ -93,7 +93,7 @@ def test_records_that_cannot_be_asked_are_refused_with_a_reason_and_the_others_a
     found = read_questions(DNA, ">a\nacgt\n>b\nMKVL\n>c x\nAC GT\nNN\n>\n\n", None)
     assert {number: row.sequences for number, row in found.rows.items()} == {1: ("ACGT",), 3: ("ACGTNN",)}
     assert [(refusal.number, refusal.name) for refusal in found.refused] == [(2, "b"), (4, "record without a name")]
-    assert "is not a DNA letter" in found.refused[0].reason and "is empty" in found.refused[1].reason
+    assert found.refused[0].reason.startswith("'L' (letter 4) is not a DNA letter") and found.refused[1].reason.startswith("is empty")
     assert read_questions(DNA, "ac\ngt", None).rows[1].sequences == ("ACGT",)
     pairs = read_questions(PAIR, ">g\nACGT\n>p\nMKV\n>h\nAC", None)
     assert pairs.rows[1].name == "g + p" and "has no partner" in pairs.refused[0].reason
@@ -298,6 +298,18 @@ def test_nothing_stays_behind_when_the_page_closes() -> None:
     assert not folder.exists() and os.environ.get("GRADIO_TEMP_DIR") == before
     with pytest.raises(urllib.error.URLError):
         status_of(url)
+
+
+@needs_gradio
+def test_a_clicked_row_is_shown_as_the_question_that_it_was(tmp_path: Path) -> None:
+    """Two tasks with the same labels, one of them about pairs: the record is drawn as the task that it was asked by."""
+    other = AskableTask("other", "pair", "pair", ("dna", "protein"), DNA.labels, "Match?", "{0}\n####\n{1}")
+    asked = page_model()
+    page = chat_page.ChatPage(asked, AskableTasks({"other": other, DNA.name: DNA}), tmp_path, 10)
+    [answer] = ask(asked.model, asked.tokenizer, DNA, [read_questions(DNA, ">a\nACGTC", None).rows[1]])
+    bars, drawn = page.pick(chat_page.Answers(DNA, {3: answer}), 3)
+    assert bars["value"] == dict(zip(DNA.labels, answer.probabilities, strict=True))
+    assert "5 letters in 3 tokens" in drawn and drawn.count("<h3>a</h3>") == 1
 
 
 @needs_gradio
@@ -567,7 +579,7 @@ def test_pictures_of_the_page_are_taken(visitor: Visitor, tmp_path: Path) -> Non
     folder = Path(named) if named else tmp_path
     names = ("gue_prom_core_all", "protein_localization_deeploc", "ppi_yeast")
     tasks = read_askable_tasks([ROOT / f"launch/configs/tasks/{name}.yaml" for name in names])
-    with open_page(taught_model(tasks.by_name[names[0]], num_steps=300 if named else 1), tasks) as url:
+    with open_page(taught_model(tasks.by_name[names[0]], num_steps=300 if named else 0), tasks) as url:
         visitor.open(url)
         visitor.click("#example")
         visitor.wait(lambda: "lac_promoter" in visitor.value("#text textarea"))
@@ -579,7 +591,7 @@ def test_pictures_of_the_page_are_taken(visitor: Visitor, tmp_path: Path) -> Non
         visitor.wait(lambda: [cell for cell in visitor.find_all("#table [role=gridcell]") if cell.text == "tata_box"])[0].click()
         visitor.wait(lambda: visitor.text("#drawn h3") == "tata_box")
         time.sleep(1)
-        take_picture(visitor, folder / "chat_page_task.png", height=1500)
+        take_picture(visitor, folder / "chat_page_task.png", height=1640)
         visitor.go_to("Chat")
         for question in CHAT:
             visitor.type("#message textarea", question + "\n")

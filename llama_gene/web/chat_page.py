@@ -15,7 +15,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from llama_gene.web.questions import (
 )
 from llama_gene.web.token_colours import TokenMap, draw_tokens
 
-ROWS_A_TURN = 4  # records between two looks at "Stop"
+ROWS_A_TURN = 8  # records between two looks at "Stop"
 TABLE_TURNS = 20  # at most so many times is the table of a batch drawn while it grows
 MAX_LISTED = 50  # refused records that are listed on the page; the table and its CSV have all
 MOST_BARS = 12
@@ -98,6 +98,15 @@ class Visit:
         self.name = self.name or secrets.token_hex(8)
         (root / self.name).mkdir(exist_ok=True)
         return root / self.name
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the table shows."""
+
+    task: AskableTask | None = None
+    found: dict[int, LabelAnswer] = field(default_factory=dict)
+    """Place among the questions, from 1 -> its answer."""
 
 
 @contextmanager
@@ -201,7 +210,7 @@ class ChatPage:
             buttons=[],
         )  # fmt: skip
         download = gr.DownloadButton("Download the table (CSV)", elem_id="download", visible=False)
-        answers = gr.State({})
+        answers = gr.State(Answers())
         outputs = [status, bars, drawn, refused, table, download, answers]
         private = {"api_visibility": "private"}
         task.change(self.describe, task, about, show_progress="hidden", **private)
@@ -212,7 +221,7 @@ class ChatPage:
         )  # fmt: skip
         stop.click(self.stop, visit, show_progress="hidden", **private)
 
-        def pick(answers: dict[int, LabelAnswer], event: Any) -> tuple[Any, Any]:
+        def pick(answers: Answers, event: Any) -> tuple[Any, Any]:
             return self.pick(answers, int(event.row_value[0]))
 
         pick.__annotations__ = {"event": gr.SelectData}  # gradio hands the event to whoever names its type, which a string cannot here
@@ -252,7 +261,7 @@ class ChatPage:
     def _head(self) -> str:
         limit = context_length(self.asked.model)
         reads = f" · reads at most {limit:,} tokens" if limit is not None else ""
-        words = f"{escape(self.asked.name)}{reads} · everything stays on this machine · for research, not for diagnosis"
+        words = f"{escape(self.asked.name)}{reads} · nothing leaves the machine that serves this page · for research, not for diagnosis"
         return f'<div class="head"><h1>LLaMA-Gene</h1><p>{words}</p></div>'
 
     # --- events ------------------------------------------------------------------------------------------------------------------
@@ -285,7 +294,7 @@ class ChatPage:
             questions = read_questions(task, text or "", Path(upload) if upload else None, self.max_records)
             questions.refuse_too_long(self.asked.model, self.asked.tokenizer, self.asked.template)
         except LlamaGeneError as error:
-            yield _note(str(error), "wrong"), hidden, "", "", hidden, hidden, {}
+            yield _note(str(error), "wrong"), hidden, "", "", hidden, hidden, Answers()
             return
         refused = _list_refused(questions.refused)
         total, shown = len(questions.rows), 0
@@ -303,36 +312,41 @@ class ChatPage:
             done.update(zip(turn, found, strict=True))
             if is_first:
                 bars, drawn = self._show(task, found[0])
-                yield _progress(len(done), total), bars, drawn, refused, *self._table(questions, done, visit), done
+                yield _progress(len(done), total), bars, drawn, refused, *self._table(questions, done, visit), Answers(task, done)
             elif len(done) * TABLE_TURNS // total > shown:
                 shown = len(done) * TABLE_TURNS // total
-                yield _progress(len(done), total), kept, kept, kept, *self._table(questions, done, visit), done
+                yield _progress(len(done), total), kept, kept, kept, *self._table(questions, done, visit), Answers(task, done)
             else:
                 yield _progress(len(done), total), kept, kept, kept, kept, kept, kept
             if visit.is_stopping:
                 break
         if not done:
-            yield _note(_sum_up(0, 0, questions.refused), "wrong"), hidden, "", refused, *self._table(questions, done, visit), {}
+            yield _note(_sum_up(0, 0, questions.refused), "wrong"), hidden, "", refused, *self._table(questions, done, visit), Answers()
             return
         manner = "done" if len(done) == total else ""
-        yield _note(_sum_up(len(done), total, questions.refused), manner), kept, kept, refused, *self._table(questions, done, visit), done
+        yield (
+            _note(_sum_up(len(done), total, questions.refused), manner),
+            kept,
+            kept,
+            refused,
+            *self._table(questions, done, visit),
+            Answers(task, done),
+        )
 
-    def pick(self, answers: dict[int, LabelAnswer], number: int) -> tuple[Any, Any]:
+    def pick(self, answers: Answers, number: int) -> tuple[Any, Any]:
         """Return bars and drawing of the record whose row was clicked."""
         import gradio as gr
 
-        if number not in answers:
-            return gr.skip(), gr.skip()
-        answer = answers[number]
-        task = next(task for task in self.tasks.by_name.values() if task.labels == answer.labels)
-        return self._show(task, answer)
+        if answers.task is None or number not in answers.found:
+            return gr.skip(), gr.skip()  # a refused record
+        return self._show(answers.task, answers.found[number])
 
     def clear(self) -> tuple[Any, ...]:
         """Return an empty page."""
         import gradio as gr
 
         hidden = gr.update(visible=False)
-        return "", None, _note("Press 'Example', then 'Ask'."), hidden, "", "", hidden, hidden, {}
+        return "", None, _note("Press 'Example', then 'Ask'."), hidden, "", "", hidden, hidden, Answers()
 
     def say(
         self, message: str | None, turns: list[Any], history: list[tuple[str, str]], visit: Visit
@@ -419,10 +433,9 @@ def _list_refused(refused: list[Refusal]) -> str:
     """Return the refused records with their reasons, as HTML."""
     if not refused:
         return ""
-    lines = []
-    for refusal in refused[:MAX_LISTED]:
-        reason = refusal.reason.removeprefix(refusal.name).lstrip(": ")  # it begins with the name, which stands before it already
-        lines.append(f"<li><b>{escape(refusal.name)}</b> (record {refusal.number:,}): {escape(reason)}</li>")
+    lines = [
+        f"<li><b>{escape(refusal.name)}</b> (record {refusal.number:,}): {escape(refusal.reason)}</li>" for refusal in refused[:MAX_LISTED]
+    ]
     more = f"<p>and {len(refused) - MAX_LISTED:,} more: the table has all.</p>" if len(refused) > MAX_LISTED else ""
     return f'<div class="refused note wrong"><b>{len(refused):,} not asked:</b><ul>{"".join(lines)}</ul>{more}</div>'
 

@@ -64,7 +64,8 @@ class Questions:
         numbers = list(self.rows)
         rows = [self.rows[number] for number in numbers]
         for place, need in too_long(model, *encode_questions(tokenizer, self.task, rows, template), rows).items():
-            reason = f"{need}; the model reads {context_length(model):,}. It is never cut: give a shorter sequence."
+            found = need.removeprefix(rows[place].name).strip()
+            reason = f"{found}; the model reads {context_length(model):,}. It is never cut: give a shorter sequence."
             self.refused.append(Refusal(numbers[place], rows[place].name, reason))
             del self.rows[numbers[place]]
         self.refused.sort(key=lambda refusal: refusal.number)
@@ -183,7 +184,7 @@ def _questions(task: AskableTask, records: Iterable[tuple[str, str]], max_questi
         try:
             found.rows[number] = check_row(task, [sequence for _, sequence in group], name)
         except InputError as error:
-            found.refused.append(Refusal(number, name, str(error)))
+            found.refused.append(Refusal(number, name, str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")))
     return found
 
 
