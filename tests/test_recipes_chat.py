@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from llama_gene.inference.ask import ask
 from llama_gene.inference.chat_session import Conversation, split_fasta
 from llama_gene.models.adapters import load_model
 from llama_gene.recipes import chat
-from llama_gene.recipes.chat import Config, prompt_template, run
+from llama_gene.recipes.chat import Config, prompt_template, run, tuned_on
 from llama_gene.recipes.chat_terminal import render_bars
 from tests.tiny_models import save_adapter, save_model, tiny_gpt2, tiny_tokenizer
 
@@ -194,7 +195,7 @@ def test_what_cannot_be_used_is_one_line_and_the_chat_goes_on(
     }
     wrong_in_task = {
         "MKVLA": "'L' (letter 4) is not a DNA letter",
-        "What is it?": "takes sequences; /task off ends it",
+        "What is it?": "; /task off ends task core",
         "/load": "/load without a file",
         "/load nowhere.fa": "nowhere.fa does not exist",
         f"/load {tmp_path}": "is a folder",
@@ -248,3 +249,21 @@ def test_a_model_tuned_with_another_prompt_is_refused_unless_a_template_is_named
         prompt_template(str(tmp_path), None)
     assert prompt_template(str(tmp_path), "dnahlm") == "dnahlm"
     assert prompt_template(model, None) == "alpaca"
+    with pytest.raises(ConfigError, match="Did you mean 'alpaca'"):
+        prompt_template(model, "alpacca")
+
+
+def test_without_tasks_those_that_the_model_was_tuned_on_are_known(
+    model: str, instructions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tuned"
+    shutil.copytree(model, folder)
+    facts = runtime.read_json(folder / "manifest.json")
+    runtime.write_json(folder / "manifest.json", {**facts, "config": {"instructions": str(instructions)}})
+    assert tuned_on(str(folder)) == instructions and tuned_on(model) is None
+    _, out = talk(monkeypatch, capsys, Config(model=str(folder)), "/task", "/task tata", "ACGT")
+    assert "  tata: TATA box detection, dna" in out and "pasted sequence (4 letters)" in out
+    _, out = talk(monkeypatch, capsys, Config(model=model), "/task")
+    assert "no tasks are known; expected task files. Start with --tasks" in out
+    runtime.write_json(folder / "manifest.json", {**facts, "config": {"instructions": str(tmp_path / "gone")}})
+    assert tuned_on(str(folder)) is None

@@ -103,16 +103,17 @@ def run(config: Config) -> list[str]:
 def prompt_template(model: str, asked: str | None) -> str:
     """Return the name of the prompt template: the one asked for, else the model's own.
 
-    Raises MismatchError where none is asked for and the model was tuned with another text under that name.
+    Raises ConfigError for an unknown name, MismatchError where none is asked for and the model was tuned with another text under that name.
     """
     from llama_gene.data.prompts import prompt_fingerprint
 
     facts = _facts(model)
     name: str = asked or facts.get("template") or "alpaca"
-    if asked is None and facts.get("prompt") not in (None, prompt_fingerprint(name)):
+    known = prompt_fingerprint(name)  # refuses a name that nobody knows
+    if asked is None and facts.get("prompt") not in (None, known):
         raise MismatchError(
             f"{model} was tuned with prompt {facts['prompt']}",
-            f"{prompt_fingerprint(name)}, template '{name}' of this version",
+            f"{known}, template '{name}' of this version",
             "Use the version that tuned it, or name a template to ask it with another prompt",
         )
     return name

@@ -97,7 +97,7 @@ class Terminal:
             try:
                 rows = read_pasted(line.replace("####", "\n####\n"), self.task, self.max_records)
             except InputError as error:
-                raise InputError(error.found, error.expected, "Task " + self.task.name + " takes sequences; /task off ends it") from error
+                raise InputError(error.found, error.expected, f"{error.action}; /task off ends task {self.task.name}") from error
             self._ask_rows(rows)
         else:
             self._ask(line)

@@ -407,6 +407,10 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log method, path and status."""
+        self.log_message("%s %s: %s", self.command, getattr(self, "path", "a request that is no HTTP"), int(code))
+
     def log_message(self, format: str, *args: Any) -> None:
-        """Log method, path and status; control characters of a path are spelled out."""
-        get_logger().info("serve: %s", ascii(format % args).strip("'\"")[:200])
+        """Log a line; control characters of a path are spelled out, and a long one is cut."""
+        get_logger().info("serve: %s", ascii(format % args)[1:-1][:200])
