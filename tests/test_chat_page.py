@@ -568,8 +568,11 @@ def test_the_page_asks_nobody_else_for_anything(address: str, visitor: Visitor) 
     assert len(asked) > 10
     strange = {url for url in asked if not url.startswith((address, "data:", f"blob:{address}", "chrome"))}
     assert not strange
-    fetch = "return fetch('https://example.org/').then(() => 'sent', () => 'refused')"
-    assert visitor.driver.execute_script(fetch) == "refused"  # the page's own policy forbids it
+    fetch = (
+        "const done = arguments[0]; document.addEventListener('securitypolicyviolation', event => done(event.effectiveDirective));"
+        "fetch('https://example.org/').then(() => done('sent'), () => setTimeout(() => done('not reached'), 2000))"
+    )
+    assert visitor.driver.execute_async_script(fetch) == "connect-src"  # it is the page's own policy that forbids it
 
 
 @needs_browser
@@ -627,7 +630,7 @@ def taught_model(task: AskableTask, num_steps: int) -> PageModel:
         (nats_BT * weights_BT[:, 1:]).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-    return PageModel(model.eval(), tokenizer, "a two-layer model, taught by heart for this picture", max_new_tokens=160)
+    return PageModel(model.eval(), tokenizer, "a two-layer model taught by heart", max_new_tokens=160)
 
 
 def take_picture(visitor: Visitor, path: Path, height: int) -> None:

@@ -261,7 +261,7 @@ class ChatPage:
     def _head(self) -> str:
         limit = context_length(self.asked.model)
         reads = f" · reads at most {limit:,} tokens" if limit is not None else ""
-        words = f"{escape(self.asked.name)}{reads} · nothing leaves the machine that serves this page · for research, not for diagnosis"
+        words = f"{escape(self.asked.name)}{reads} · nothing leaves the machine that serves this page · for research, not diagnosis"
         return f'<div class="head"><h1>LLaMA-Gene</h1><p>{words}</p></div>'
 
     # --- events ------------------------------------------------------------------------------------------------------------------
