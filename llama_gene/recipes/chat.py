@@ -11,13 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MachineError, MismatchError
-
-if TYPE_CHECKING:
-    from llama_gene.inference.chat_session import Conversation
 
 HELP = """Type a question, or paste FASTA records (an empty line ends them) and then ask about them.
 /task NAME     ask that task of every sequence from now on; /task lists them, /task off ends it
@@ -210,7 +207,7 @@ def _held_out(config: Config) -> list[dict[str, Any]]:
     return in_turn[: config.num_questions]
 
 
-def _ask_held_out(conversation: Conversation, examples: Sequence[dict[str, Any]]) -> list[str]:
+def _ask_held_out(conversation: Any, examples: Sequence[dict[str, Any]]) -> list[str]:
     """Ask each example apart, mark its answer, print one line each and the sum; return the answers."""
     from llama_gene.inference.metrics import semantic_match
 
@@ -236,7 +233,7 @@ def _ask_held_out(conversation: Conversation, examples: Sequence[dict[str, Any]]
     return answers
 
 
-def _ask_example(conversation: Conversation, example: dict[str, Any]) -> str:
+def _ask_example(conversation: Any, example: dict[str, Any]) -> str:
     """Return the model's answer to an instruction example."""
     from llama_gene.data.prompts import encode_prompt, render_user
     from llama_gene.inference.generate import generate_answers
