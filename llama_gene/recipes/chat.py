@@ -1,4 +1,4 @@
-"""Stage 7, chat: ask a model questions in the terminal, one-shot, from held-out instructions, or in a conversation.
+"""Stage 7, chat: ask a model questions one-shot, from held-out instructions, in a conversation, or (`--web`) on a page in the browser.
 
 A conversation takes text, FASTA records and commands (`HELP`). With `/task NAME` every sequence that is pasted or loaded is asked in that
 task's words and answered by the probability of each label, drawn as bars; without, the model writes its answer token by token. Ctrl-C
