@@ -84,13 +84,19 @@ def field_names(config_class: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _join_lists(arguments: Sequence[str], config_class: Any) -> list[str]:
-    """Write the values behind a key that takes a list of texts or paths as one: `--input a.fa b.fa` -> `--input=["a.fa", "b.fa"]`."""
+    """Write the values behind a key that takes a list of texts or paths as one: `--input a.fa b.fa` -> `--input=["a.fa", "b.fa"]`.
+
+    A switch without a value is true: `--web` -> `--web=true`.
+    """
     hints = get_type_hints(config_class)
+    switches = {f"--{name}" for name, hint in hints.items() if hint is bool}
     lists = {f"--{name}" for name, hint in hints.items() if get_origin(hint) is list and get_args(hint)[0] in (str, Path)}
     joined: list[str] = []
     position = 0
     while position < len(arguments):
         key, position = arguments[position], position + 1
+        if key in switches and (position == len(arguments) or arguments[position].startswith("--")):
+            key += "=true"
         values: list[str] = []
         while key in lists and position < len(arguments) and not arguments[position].startswith("--"):
             values.append(arguments[position])

@@ -57,6 +57,26 @@ def set_single_process_rendezvous() -> None:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
 
 
+@contextmanager
+def page_switches(folder: Path) -> Iterator[None]:
+    """Set, while a page is open, what gradio reads from the environment; what the user has set is put back afterwards.
+
+    GRADIO_TEMP_DIR          : uploads go to a folder of their own. By default all users of a machine share one, which belongs to the first.
+    GRADIO_ANALYTICS_ENABLED : nothing is reported anywhere.
+    """
+    wanted = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def free_port() -> int:
     """Return a TCP port of this host that nothing listens on now."""
     import socket

@@ -115,6 +115,11 @@ def test_the_data_folder_comes_from_the_environment_unless_it_is_given(monkeypat
     assert parse("stage", Config, ["--data_dir", "mine"]).data_dir == Path("mine")
 
 
+def test_a_switch_without_a_value_is_true() -> None:
+    assert parse("stage", Config, ["--whole", "--seed", "3"]) == parse("stage", Config, ["--seed", "3", "--whole"]) == Config(3, True)
+    assert parse("stage", Config, ["--whole", "false"]) == Config()
+
+
 def test_field_names_reach_into_groups_and_lists() -> None:
     assert list(field_names(Part, "parts.")) == ["parts.name", "parts.size"]
     assert [name for name in field_names(Config) if name.startswith("inner")] == [

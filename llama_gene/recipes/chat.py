@@ -1,4 +1,4 @@
-"""Stage 7, chat: ask a model questions in the terminal, one-shot, from held-out instructions, or in a conversation.
+"""Stage 7, chat: ask a model questions one-shot, from held-out instructions, in a conversation, or (`--web`) on a page in the browser.
 
 A conversation takes text, FASTA records and commands (`HELP`). With `/task NAME` every sequence that is pasted or loaded is asked in that
 task's words and answered by the probability of each label, drawn as bars; without, the model writes its answer token by token. Ctrl-C
@@ -11,13 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_gene import runtime
-from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MismatchError
-
-if TYPE_CHECKING:
-    from llama_gene.inference.chat_session import Conversation
+from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MachineError, MismatchError
 
 HELP = """Type a question, or paste FASTA records (an empty line ends them) and then ask about them.
 /task NAME     ask that task of every sequence from now on; /task lists them, /task off ends it
@@ -55,6 +52,12 @@ class Config:
     """0: always the likeliest token; above 0: drawn, the more freely the higher."""
     seed: int = 0
     """Seed of drawn tokens and of the choice of held-out questions."""
+    web: bool = False
+    """A page in the browser instead of the terminal (extra `web`)."""
+    host: str = "127.0.0.1"
+    """Web: address to listen at. Any other than this machine's own lets everyone who reaches it ask: there is no password."""
+    port: int | None = None
+    """Web: port to listen at; unset: the first free one from 7860 on."""
 
 
 def run(config: Config) -> list[str]:
@@ -68,6 +71,7 @@ def run(config: Config) -> list[str]:
         )
     if config.question and config.instructions is not None:
         raise ConfigError("question and instructions are both given", "one of them")
+    _check_web(config)
     held_out = _held_out(config) if config.instructions is not None else []
     template = prompt_template(config.model, config.template)
     tasks = _tasks(config)
@@ -77,6 +81,8 @@ def run(config: Config) -> list[str]:
     from llama_gene.recipes.chat_terminal import Terminal
 
     model, tokenizer = load_model(config.model)
+    if config.web:
+        return _serve_page(config, model, tokenizer, template, tasks)
     conversation = Conversation(model, tokenizer, template, config.max_new_tokens, config.temperature, config.seed)
     if held_out:
         return _ask_held_out(conversation, held_out)
@@ -121,6 +127,45 @@ def print_piece(piece: str) -> None:
     print(piece, end="", flush=True)
 
 
+def _check_web(config: Config) -> None:
+    """Raise ConfigError where the keys of the page contradict each other or the terminal's, MachineError without the extra."""
+    from importlib.util import find_spec
+
+    if not config.web:
+        if config.host != Config.host or config.port is not None:
+            raise ConfigError("host or port is given without the page that listens there", "both with --web only", "Add --web")
+        return
+    if config.question or config.instructions is not None:
+        raise ConfigError("web is given with question or instructions, which are answered in the terminal", "one of them")
+    if config.port is not None and not 0 < config.port < 65536:
+        raise ConfigError(f"port {config.port}", "1 to 65535, or none: the first free one from 7860 on")
+    if find_spec("gradio") is None:
+        raise MachineError("the page needs gradio, which is not installed", "the extra `web`", "pip install 'llama-gene[web]'")
+
+
+def _serve_page(config: Config, model: Any, tokenizer: Any, template: str, tasks: Any) -> list[str]:
+    """Show the page until Ctrl-C or SIGTERM; no answer is returned."""
+    import threading
+
+    from llama_gene.web.chat_page import PageModel, open_page
+    from llama_gene.web.page_guard import LOOPBACK
+
+    runtime.exit_cleanly_on_sigterm()
+    name = Path(str(config.model)).name
+    asked = PageModel(model, tokenizer, name, template, config.max_new_tokens, config.temperature, config.seed)
+    for task, reason in tasks.refused.items():
+        runtime.get_logger().info("chat: task %s is not on the page: %s", task, reason)
+    with open_page(asked, tasks, config.host, config.port, config.max_records) as address:
+        if config.host not in LOOPBACK:
+            runtime.get_logger().warning("chat: %s is open to everyone who reaches this machine; there is no password", address)
+        print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print()
+    return []
+
+
 def _facts(model: str) -> dict[str, Any]:
     """Return a model folder's manifest, nothing where it has none."""
     manifest = Path(model).expanduser() / runtime.MANIFEST_NAME
@@ -162,7 +207,7 @@ def _held_out(config: Config) -> list[dict[str, Any]]:
     return in_turn[: config.num_questions]
 
 
-def _ask_held_out(conversation: Conversation, examples: Sequence[dict[str, Any]]) -> list[str]:
+def _ask_held_out(conversation: Any, examples: Sequence[dict[str, Any]]) -> list[str]:
     """Ask each example apart, mark its answer, print one line each and the sum; return the answers."""
     from llama_gene.inference.metrics import semantic_match
 
@@ -188,7 +233,7 @@ def _ask_held_out(conversation: Conversation, examples: Sequence[dict[str, Any]]
     return answers
 
 
-def _ask_example(conversation: Conversation, example: dict[str, Any]) -> str:
+def _ask_example(conversation: Any, example: dict[str, Any]) -> str:
     """Return the model's answer to an instruction example."""
     from llama_gene.data.prompts import encode_prompt, render_user
     from llama_gene.inference.generate import generate_answers
