@@ -116,8 +116,8 @@ def _general(folder: Path, name: str, manifest: dict[str, Any]) -> dict[str, Any
 
 def _compare_ids(folder: Path, path: Path) -> int:
     """Return how many texts llama.cpp gives the ids that we give, 0 where it is not installed. Raises MismatchError for other ids."""
-    from llama_gene.export.gguf_check import ids_by_llama_cpp, ids_by_us
     from llama_gene.export.gate import PROBES
+    from llama_gene.export.gguf_check import ids_by_llama_cpp, ids_by_us
 
     theirs = ids_by_llama_cpp(path, PROBES)
     if theirs is None:
