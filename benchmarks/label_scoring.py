@@ -24,7 +24,7 @@ with one thread it means the same. On a GPU every arm ends with a synchronisatio
 included). Argmax is compared with plain passes of whole rows, one at a time, no cache, where the two best labels of the plain pass are
 further apart than 1e-4 nats in float32, 0.05 in bfloat16, whose logits have 8 bits.
 
-    OMP_NUM_THREADS=1 python benchmarks/label_scoring.py [--rounds 5] [--num_prompts 64] [--shape 5m 50m 50m_deep]
+    python benchmarks/label_scoring.py [--rounds 5] [--num_prompts 64] [--shape 5m 50m 50m_deep]
     python benchmarks/label_scoring.py --device cuda --dtype bfloat16 --shape 1b 7b --num_prompts 256
 """
 

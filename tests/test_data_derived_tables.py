@@ -29,7 +29,7 @@ def write_task(folder: Path, extra: str = "derive_options: {residues: 10}\n") ->
 
 def test_a_derived_task_is_loaded_split_and_counted_as_any_other(tmp_path: Path) -> None:
     with (write_task(tmp_path).parent / "train.csv").open("w") as handle:
-        handle.write(GENES.replace("b2,ATG", "b2,ATA") + "b9,ATGAAATAA,MW\n")
+        handle.write(GENES.replace("b2,ATG", "b2,ATA") + "b9,ATGAAATAA,MW\nb10,ATGCCCGGGTAA,MPG\n")
     table = load_task(read_task(tmp_path / "task.yaml"), tmp_path)
     assert table.rejected == {"the genetic code does not make the protein": 1}
     assert table.duplicates_removed == {"train row repeats test": 6, "train row shares a group with test": 2}
