@@ -1,5 +1,5 @@
 """Merge adapters into a base a few rows at a time. What is allocated: a few pieces of 4 MB and one pair A, B; the file of the tensor in
-work is mapped.
+work is open.
 
 Rows are read as they are stored, widened to float32 (exactly), changed by the steps of their recipe, and rounded once, to the element
 type that is written. 2**20 numbers are 4 MB of float32, which stay in the cache of a core between the steps: for W of 4096 x 4096 and
@@ -130,7 +130,7 @@ def _chunks(recipe: Recipe) -> Iterator[tuple[int, int]]:
 
 
 def _cast(rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return rows in the wanted type; those that have it already are not copied (what is mapped stays mapped as long as they live)."""
+    """Return rows in the wanted type; those that have it already are not copied."""
     return rows.to(dtype) if rows.is_floating_point() else rows
 
 

@@ -1,17 +1,20 @@
 """The tensors of a folder of safetensors files, read a few rows at a time.
 
 Opening a folder checks what it promises before anything is loaded: every shard that the index names is there, every file is whole, every
-tensor is in the file that the index says, and no weights are pickles (which can run code when they are loaded). A file stays mapped only
-while one tensor of it is read, so that its pages do not count as ours: a 5 GB shard costs the rows that are asked for.
+tensor is in the file that the index says, and no weights are pickles (which can run code when they are loaded). Rows are read, not mapped:
+torch maps a whole file for one tensor of it, as memory of its own, and four shards of 5 GB then break a limit of 20 GB. What is asked for
+is all that is held.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,6 +38,8 @@ class StoredTensor:
     path: Path
     shape: tuple[int, ...]
     dtype: torch.dtype
+    offset: int
+    """Of its first byte in the file."""
 
 
 class TensorFolder:
@@ -49,14 +54,15 @@ class TensorFolder:
         self.entries: dict[str, StoredTensor] = {}
         for path, wanted in _files(folder, pattern).items():
             with _open(path) as file:
-                held = set(file.keys())
+                held, offsets = set(file.keys()), _offsets(path)
                 if lacking := sorted(wanted - held):
                     raise InputError(f"{path} lacks {lacking[0]}", f"what {INDEX_NAME} says", "Copy the folder again")
                 for name in wanted or file.keys():
                     stored = file.get_slice(name)
                     if stored.get_dtype() not in DTYPES:
                         raise InputError(f"{path}: {name} has elements of type {stored.get_dtype()}", f"one of {', '.join(DTYPES)}")
-                    self.entries[name] = StoredTensor(path, tuple(stored.get_shape()), DTYPES[stored.get_dtype()])
+                    shape = tuple(stored.get_shape())
+                    self.entries[name] = StoredTensor(path, shape, DTYPES[stored.get_dtype()], offsets[name])
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -72,18 +78,40 @@ class TensorFolder:
         """Return rows start to stop (of the first dimension) of a tensor, in its own element type."""
         with self.rows(name) as read:
             rows: torch.Tensor = read(start, stop)
-            return rows.clone()
+            return rows
 
     @contextmanager
     def rows(self, name: str) -> Iterator[Any]:
-        """Give a function (start, stop) -> rows of one tensor, whose file is mapped as long as the block lasts."""
+        """Give a function (start, stop) -> rows of one tensor, whose file is open as long as the block lasts."""
         entry = self.entries[name]
-        with _open(entry.path) as file:
-            if entry.shape:
-                stored = file.get_slice(name)
-                yield lambda start=0, stop=None: stored[start : entry.shape[0] if stop is None else stop]
-            else:
-                yield lambda start=0, stop=None: file.get_tensor(name)
+        with entry.path.open("rb", buffering=0) as file:
+            yield lambda start=0, stop=None: _read_rows(file, entry, start, stop)
+
+
+def _read_rows(file: BinaryIO, entry: StoredTensor, start: int, stop: int | None) -> torch.Tensor:
+    """Return rows of a tensor in memory of their own; a tensor without a dimension is one number."""
+    if not entry.shape:
+        return _read_rows(file, replace(entry, shape=(1,)), 0, 1)[0]
+    stop = entry.shape[0] if stop is None else min(stop, entry.shape[0])
+    rows = torch.empty((max(0, stop - start), *entry.shape[1:]), dtype=entry.dtype)
+    if not rows.numel():
+        return rows
+    file.seek(entry.offset + start * prod(entry.shape[1:]) * entry.dtype.itemsize)
+    rest = rows.reshape(-1).view(torch.uint8).numpy().data
+    while rest:
+        num_read = file.readinto(rest)  # type: ignore[attr-defined]
+        if not num_read:
+            raise InputError(f"{entry.path} ends early", "the whole file that was opened", "Copy it again")
+        rest = rest[num_read:]
+    return rows
+
+
+def _offsets(path: Path) -> dict[str, int]:
+    """Return where each tensor of a file begins: a safetensors file is the length of its header (8 bytes), the header (JSON), the data."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"}
 
 
 def refuse_pickles(folder: Path) -> None:
