@@ -11,7 +11,7 @@ A process may allocate, or map as its own, at most --memory GB (RLIMIT_DATA); ru
 of mapped files included; the anonymous part of it is sampled ten times a second. Outputs and inputs are deleted at the end.
 
     python benchmarks/export_memory.py --shape small --work FOLDER                 # seconds: two layers of width 256
-    python benchmarks/export_memory.py --shape 7b --work FOLDER                    # 45 GB of disk, about 15 minutes on 2 cores
+    python benchmarks/export_memory.py --shape 7b --work FOLDER                    # 30 GB of disk, about 5 minutes on 2 cores
     python benchmarks/export_memory.py --shape 8b --only ours gate --work FOLDER   # LLaMA-3's 8B shape, 188,416 ids
 """
 
