@@ -11,6 +11,7 @@ import pytest
 
 from llama_gene.data import evidence
 from llama_gene.data.evidence import (
+    Cited,
     EvidenceChoice,
     Neighbour,
     find_neighbours,
@@ -176,9 +177,9 @@ def test_long_texts_end_at_a_word_and_nothing_known_is_said() -> None:
 def test_a_chat_question_gets_evidence_where_its_input_is_a_sequence(proteins: EvidenceIndex) -> None:
     instruction, cited = question_with_evidence("What is it?", QUERY, proteins, EvidenceChoice(max_hits=1))
     assert instruction.endswith("1. copy (100 % identity over 200 residues): gene copy")
-    assert cited == ["copy (100 % identity over 200 residues)"]
-    assert question_with_evidence("What is a gene?", "", proteins) == ("What is a gene?", [])
-    assert question_with_evidence("Read this.", "two words, 1 sign", proteins) == ("Read this.", [])
+    assert cited.neighbours == ("copy (100 % identity over 200 residues)",) and cited.num_found == 1
+    assert question_with_evidence("What is a gene?", "", proteins) == ("What is a gene?", Cited())
+    assert question_with_evidence("Read this.", "two words, 1 sign", proteins) == ("Read this.", Cited())
 
 
 def test_senseless_choices_are_refused(proteins: EvidenceIndex) -> None:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_gene.data.prompts import render_user
 from llama_gene.data.task_labels import bin_names
@@ -26,6 +26,9 @@ from llama_gene.runtime import MANIFEST_NAME, read_manifest
 from llama_gene.sequences.alphabet import Alphabet, first_fault, get_alphabet
 from llama_gene.sequences.files import open_bytes, spoken_path
 from llama_gene.sequences.records import parse_records
+
+if TYPE_CHECKING:
+    from llama_gene.data.evidence import Cited
 
 MAX_LETTERS = 1_000_000
 """Letters of one sequence: no context holds more, and a chromosome is refused before it is held in memory."""
@@ -48,9 +51,14 @@ class AskableTask:
     inputs: str
     """The input of a question, `{0}` and `{1}` for its sequences; empty where the instruction holds them."""
 
-    def user_message(self, row: Sequence[str], template: str = "alpaca") -> str:
-        """Return what the user says: instruction and input, as in training."""
-        return render_user(self.instruction.replace("{sequence}", row[0]), self.inputs.format(*row), template)
+    def user_message(self, row: Sequence[str], template: str = "alpaca", block: str = "") -> str:
+        """Return what the user says: instruction (with evidence the block behind it) and input, as in training."""
+        instruction, inputs = self.words_for(row)
+        return render_user(instruction + block, inputs, template)
+
+    def words_for(self, row: Sequence[str]) -> tuple[str, str]:
+        """Return (instruction, input) of a question's sequences."""
+        return self.instruction.replace("{sequence}", row[0]), self.inputs.format(*row)
 
     def describe(self) -> dict[str, Any]:
         """Return what `/tasks` says about it."""
@@ -84,6 +92,13 @@ class AskedRow:
     sequences: tuple[str, ...]
     doubts: tuple[str, ...] = ()
     """What was changed, or looks wrong and is asked nevertheless."""
+    cited: Cited | None = None
+    """The annotated sequences near it that its prompt cites; None where no index is asked."""
+
+    @property
+    def block(self) -> str:
+        """What stands behind the instruction."""
+        return self.cited.block if self.cited is not None else ""
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------------------------

@@ -72,6 +72,14 @@ ANY = EvidenceChoice()
 
 
 @dataclass(frozen=True)
+class EvidenceSource:
+    """Where the neighbours of questions come from."""
+
+    index: EvidenceIndex
+    choice: EvidenceChoice = ANY
+
+
+@dataclass(frozen=True)
 class Neighbour:
     """A record near a question's sequence; `start` is the place (from 0) of the window that was aligned, `strand` -1 the other one's."""
 
@@ -102,6 +110,31 @@ class EvidenceCounts:
     neighbours_without_room: int = 0
     rows_left: int = 0
     """Rows that had no room for a word about neighbours, left as they were."""
+
+
+@dataclass(frozen=True)
+class Cited:
+    """What the prompt of one question cites.
+
+    >>> print(Cited("...", ("P1 (50 % identity over 100 residues)",), 3).render())
+    Nearest annotated sequences (1 of 3 fit):
+      1. P1 (50 % identity over 100 residues)
+    >>> Cited("...").render(), Cited().render()
+    ('Nearest annotated sequences: none', '')
+    """
+
+    block: str = ""
+    """What stands behind the instruction; empty where there was no sequence to look for, or no room for a word."""
+    neighbours: tuple[str, ...] = ()
+    num_found: int = 0
+    """Neighbours, those included that did not fit."""
+
+    def render(self) -> str:
+        """Return what a user reads under the answer; nothing where nothing was looked for."""
+        if not self.block and not self.num_found:
+            return ""
+        head = _head(len(self.neighbours), self.num_found)
+        return "\n".join([head, *(f"  {number}. {words}" for number, words in enumerate(self.neighbours, start=1))])
 
 
 @dataclass
@@ -188,14 +221,15 @@ def render_neighbours(neighbours: Sequence[Neighbour], kind: str, num_found: int
     >>> render_neighbours([], "protein")
     'Nearest annotated sequences: none'
     """
-    head = HEADER + (f" of the {what} sequence" if what else "")
-    found = len(neighbours) if num_found is None else num_found
-    if found > len(neighbours):
-        head += f" ({len(neighbours)} of {found} fit)"
-    if not neighbours:
-        return head if found else f"{head}: none"
+    head = _head(len(neighbours), len(neighbours) if num_found is None else num_found, what)
     lines = [f"{number}. {cite(item, kind)}: {_short(item.text)}" for number, item in enumerate(neighbours, start=1)]
-    return "\n".join([f"{head}:", *lines])
+    return "\n".join([head, *lines])
+
+
+def _head(num_kept: int, num_found: int, what: str = "") -> str:
+    """Return the line above neighbours, with the number of those that did not fit."""
+    head = HEADER + (f" of the {what} sequence" if what else "") + (f" ({num_kept} of {num_found} fit)" if num_found > num_kept else "")
+    return f"{head}:" if num_kept else head if num_found else f"{head}: none"
 
 
 def _short(text: str) -> str:
@@ -231,7 +265,7 @@ def with_evidence(
 
 def question_with_evidence(
     instruction: str, input: str, index: EvidenceIndex, choice: EvidenceChoice = ANY, fits: Fits | None = None
-) -> tuple[str, list[str]]:
+) -> tuple[str, Cited]:
     """Return a question's instruction with the neighbours of its input, and what it cites; unchanged where the input is no sequence.
 
     The input is one sequence, or several joined as a prompt has them ("####" between lines).
@@ -239,12 +273,28 @@ def question_with_evidence(
     parts = [part.strip() for part in input.split("\n####\n")]
     alphabet = get_alphabet(index.kind)
     sequences = [part for part in parts if part and first_fault(part, alphabet) is None]
+    cited = cite_for(instruction, input, sequences, [index.kind] * len(sequences), EvidenceSource(index, choice), fits)
+    return instruction + cited.block, cited
+
+
+def cite_for(
+    instruction: str,
+    input: str,
+    sequences: Sequence[str],
+    kinds: Sequence[str],
+    source: EvidenceSource,
+    fits: Fits | None = None,
+    labels: Sequence[str] = (),
+) -> Cited:
+    """Return what the prompt of one question cites; nothing where no sequence is of the index's kind. `fits` reads the labels, too."""
     row: dict[str, Any] = {
-        "task": "", "family": "", "split": "test", "instruction": instruction, "input": input, "output": "", "labels": [],
-        "sequences": sequences, "kinds": [index.kind] * len(sequences), "group": "", "oracle": None, "value": None,
+        "task": "", "family": "", "split": "test", "instruction": instruction, "input": input, "output": "", "labels": list(labels),
+        "sequences": list(sequences), "kinds": list(kinds), "group": "", "oracle": None, "value": None,
     }  # fmt: skip
-    [made], _ = with_evidence([cast("Example", row)], index, choice, fits)
-    return made["instruction"], made.get("evidence", [])
+    counts = EvidenceCounts()
+    made = _add(cast("Example", row), source.index, source.choice, fits, counts, {})
+    block = made["instruction"][len(instruction) :]
+    return Cited(block, tuple(made.get("evidence", [])), counts.neighbours + counts.neighbours_without_room)
 
 
 def prompt_fits(tokenizer: PreTrainedTokenizerFast, max_length: int, template: str = "alpaca") -> Fits:
@@ -264,7 +314,8 @@ def _add(
 ) -> Example:
     """Return one row with its neighbours, as many as fit."""
     if HEADER in row["instruction"]:
-        raise InputError(f"a row of task '{row['task']}' has evidence already", "rows without", "Leave the evidence out of one of the two")
+        what = f"a row of task '{row['task']}'" if row["task"] else "the question"
+        raise InputError(f"{what} has evidence already", "rows without", "Leave the evidence out of one of the two")
     counts.rows += 1
     asked = [text for text, kind in zip(row["sequences"], row["kinds"], strict=True) if kind == index.kind]
     if not asked:

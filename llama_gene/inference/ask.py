@@ -2,13 +2,14 @@
 
 N questions, K labels. Prompts are rendered by the template that the model was tuned with, labels are encoded with their EOS, and a label's
 probability is the softmax of `score_labels` over the task's labels alone: an answer can never be off the list. A question that does not fit
-the model's context with its longest label is refused with the numbers; it is never cut.
+the model's context with its longest label is refused with the numbers; it is never cut. With evidence (`with_citations`) its neighbours
+stand behind the instruction, as many as fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import softmax
 from transformers import PreTrainedModel
 
 from llama_gene.data.askable import AskableTask, AskedRow
+from llama_gene.data.evidence import EvidenceSource, cite_for, prompt_fits
 from llama_gene.data.prompts import encode_answer, encode_prompt
 from llama_gene.errors import InputError
 from llama_gene.inference.scoring import context_length, score_labels
@@ -51,7 +53,8 @@ class LabelAnswer:
         return max(self.probabilities)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON has it."""
+        """Return the answer as JSON has it; `evidence` where an index was asked."""
+        cited = {} if self.row.cited is None else {"evidence": list(self.row.cited.neighbours)}
         return {
             "name": self.row.name,
             "label": self.label,
@@ -59,6 +62,7 @@ class LabelAnswer:
             "log_likelihoods": dict(zip(self.labels, self.log_likelihoods, strict=True)),
             "prompt_tokens": self.prompt_tokens,
             "doubts": list(self.row.doubts),
+            **cited,
         }
 
 
@@ -98,11 +102,32 @@ def check_room_for(
     return prompts, labels
 
 
+def with_citations(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    task: AskableTask,
+    rows: Sequence[AskedRow],
+    source: EvidenceSource | None,
+    template: str = "alpaca",
+) -> list[AskedRow]:
+    """Return the rows with what their prompts cite, the same as `evaluate --evidence` puts there; unchanged without a source.
+
+    A row that fits the model's context fits it with its citations.
+    """
+    if source is None:
+        return list(rows)
+    limit = context_length(model)
+    fits = prompt_fits(tokenizer, limit, template) if limit is not None else None
+    return [
+        replace(row, cited=cite_for(*task.words_for(row.sequences), row.sequences, task.kinds, source, fits, task.labels)) for row in rows
+    ]
+
+
 def encode_questions(
     tokenizer: Any, task: AskableTask, rows: Sequence[AskedRow], template: str = "alpaca"
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Return the token ids of the prompts (N) and of the labels (K), as `score_labels` takes them."""
-    prompts = [encode_prompt(tokenizer, task.user_message(row.sequences, template), template) for row in rows]
+    prompts = [encode_prompt(tokenizer, task.user_message(row.sequences, template, row.block), template) for row in rows]
     return prompts, [encode_answer(tokenizer, label, template) for label in task.labels]
 
 

@@ -2,7 +2,8 @@
 
 Every turn goes through the prompt contract (`data.prompts`): history is repeated turn by turn, EOS after each answer, as the chat template
 renders it. A question that does not fit the context together with what was said and the room for its answer is refused and not
-remembered. An answer that is stopped by the user stays in the history as far as it came, because that is what he read.
+remembered. An answer that is stopped by the user stays in the history as far as it came, because that is what he read. With evidence the
+neighbours of a question's sequences stand behind its instruction, as many as fit, in the history, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from llama_gene.data.evidence import Cited, EvidenceSource, question_with_evidence
 from llama_gene.data.prompts import encode_prompt, render_user
 from llama_gene.errors import InputError
 from llama_gene.inference.generate import stream_answer
@@ -25,7 +27,14 @@ class Conversation:
     """A model with what was said so far."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, template: str = "alpaca", max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+        self,
+        model: Any,
+        tokenizer: Any,
+        template: str = "alpaca",
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        evidence: EvidenceSource | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -33,6 +42,9 @@ class Conversation:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.seed = seed
+        self.evidence = evidence
+        self.cited = Cited()
+        """What the last question's prompt cites."""
         self.history: list[tuple[str, str]] = []
         """(user message, answer) of each turn, oldest first."""
 
@@ -56,7 +68,9 @@ class Conversation:
 
         Raises as `ask`.
         """
-        user = render_user(*split_fasta(message), template=self.template)
+        instruction, sequence = split_fasta(message)
+        self.cited = self._cite(instruction, sequence)
+        user = render_user(instruction + self.cited.block, sequence, template=self.template)
         prompt = self.encode(user)
         answer = ""
         is_refused = True
@@ -69,6 +83,18 @@ class Conversation:
         finally:
             if not is_refused:
                 self.history.append((user, answer.strip()))
+
+    def _cite(self, instruction: str, sequence: str) -> Cited:
+        """Return what a question's prompt cites, as much of it as fits beside what was said and the room for the answer."""
+        if self.evidence is None or not sequence:
+            return Cited()
+        limit = context_length(self.model)
+
+        def fits(row: Mapping[str, Any]) -> bool:
+            user = render_user(row["instruction"], row["input"], self.template)
+            return limit is None or len(self.encode(user)) + self.max_new_tokens <= limit
+
+        return question_with_evidence(instruction, sequence, self.evidence.index, self.evidence.choice, fits)[1]
 
     def encode(self, user_message: str) -> list[int]:
         """Return the ids of what was said, and of a user message up to where its answer begins.

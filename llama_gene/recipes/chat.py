@@ -1,7 +1,8 @@
 """Stage 7, chat: ask a model questions one-shot, from held-out instructions, in a conversation, or (`--web`) on a page in the browser.
 
 A conversation takes text, FASTA records and commands (`HELP`). With `/task NAME` every sequence that is pasted or loaded is asked in that
-task's words and answered by the probability of each label, drawn as bars; without, the model writes its answer token by token. Ctrl-C
+task's words and answered by the probability of each label, drawn as bars; without, the model writes its answer token by token. With
+`--evidence` the prompt cites the nearest annotated sequences of an index, and they are shown under the answer. Ctrl-C
 stops an answer, not the chat; piped input works as typed input does. Over-long questions are refused in one line with the numbers;
 neither the question nor the conversation is ever truncated.
 """
@@ -11,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MachineError, MismatchError
+
+if TYPE_CHECKING:
+    from llama_gene.data.evidence import Cited, EvidenceSource
 
 HELP = """Type a question, or paste FASTA records (an empty line ends them) and then ask about them.
 /task NAME     ask that task of every sequence from now on; /task lists them, /task off ends it
@@ -46,6 +50,13 @@ class Config:
     """Most records of a file or a paste that are asked at a time; with more nothing is asked."""
     template: str | None = None
     """Prompt template; unset: the one that the model was tuned with."""
+    evidence: Path | None = None
+    """Folder written by `llama-gene index`: the nearest annotated sequences of each asked sequence stand in its prompt, as many as fit, and
+    under the answer."""
+    evidence_max_identity: float = 1.0
+    """Records with an alignment above this share of equal letters are passed over."""
+    evidence_hits: int = 3
+    """At most so many neighbours a sequence."""
     max_new_tokens: int = 64
     """Longest answer, in tokens."""
     temperature: float = 0.0
@@ -71,7 +82,12 @@ def run(config: Config) -> list[str]:
         )
     if config.question and config.instructions is not None:
         raise ConfigError("question and instructions are both given", "one of them")
+    if config.evidence is not None and config.instructions is not None:
+        raise ConfigError(
+            "evidence and instructions are both given", "one of them", "`llama-gene evaluate --evidence` measures with evidence"
+        )
     _check_web(config)
+    evidence = _evidence(config)
     held_out = _held_out(config) if config.instructions is not None else []
     template = prompt_template(config.model, config.template)
     tasks = _tasks(config)
@@ -82,8 +98,8 @@ def run(config: Config) -> list[str]:
 
     model, tokenizer = load_model(config.model)
     if config.web:
-        return _serve_page(config, model, tokenizer, template, tasks)
-    conversation = Conversation(model, tokenizer, template, config.max_new_tokens, config.temperature, config.seed)
+        return _serve_page(config, model, tokenizer, template, tasks, evidence)
+    conversation = Conversation(model, tokenizer, template, config.max_new_tokens, config.temperature, config.seed, evidence)
     if held_out:
         return _ask_held_out(conversation, held_out)
     if config.question:
@@ -92,6 +108,7 @@ def run(config: Config) -> list[str]:
             print(f"> {question}")
             answers.append(conversation.ask(question, show=print_piece))
             print()
+            print_cited(conversation.cited)
             conversation.reset()
         return answers
     return Terminal(conversation, tasks, config.max_records).talk()
@@ -127,6 +144,23 @@ def print_piece(piece: str) -> None:
     print(piece, end="", flush=True)
 
 
+def print_cited(cited: Cited) -> None:
+    """Show what an answer's prompt cites, if anything was looked for."""
+    if words := cited.render():
+        print(words, flush=True)
+
+
+def _evidence(config: Config) -> EvidenceSource | None:
+    """Return where neighbours come from, None without an index. Raises what `open_index` raises, ConfigError for a senseless choice."""
+    if config.evidence is None:
+        return None
+    from llama_gene.data.evidence import EvidenceChoice, EvidenceSource
+    from llama_gene.data.evidence_index import open_index
+
+    choice = EvidenceChoice(config.evidence_hits, config.evidence_max_identity)
+    return EvidenceSource(open_index(config.evidence), choice)
+
+
 def _check_web(config: Config) -> None:
     """Raise ConfigError where the keys of the page contradict each other or the terminal's, MachineError without the extra."""
     from importlib.util import find_spec
@@ -143,7 +177,7 @@ def _check_web(config: Config) -> None:
         raise MachineError("the page needs gradio, which is not installed", "the extra `web`", "pip install 'llama-gene[web]'")
 
 
-def _serve_page(config: Config, model: Any, tokenizer: Any, template: str, tasks: Any) -> list[str]:
+def _serve_page(config: Config, model: Any, tokenizer: Any, template: str, tasks: Any, evidence: EvidenceSource | None = None) -> list[str]:
     """Show the page until Ctrl-C or SIGTERM; no answer is returned."""
     import threading
 
@@ -152,7 +186,7 @@ def _serve_page(config: Config, model: Any, tokenizer: Any, template: str, tasks
 
     runtime.exit_cleanly_on_sigterm()
     name = Path(str(config.model)).name
-    asked = PageModel(model, tokenizer, name, template, config.max_new_tokens, config.temperature, config.seed)
+    asked = PageModel(model, tokenizer, name, template, config.max_new_tokens, config.temperature, config.seed, evidence)
     for task, reason in tasks.refused.items():
         runtime.get_logger().info("chat: task %s is not on the page: %s", task, reason)
     with open_page(asked, tasks, config.host, config.port, config.max_records) as address:

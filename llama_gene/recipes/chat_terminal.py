@@ -15,9 +15,9 @@ from typing import Any
 from llama_gene import runtime
 from llama_gene.data.askable import AskableTask, AskableTasks, AskedRow, read_pasted, read_rows_of
 from llama_gene.errors import InputError, LlamaGeneError, did_you_mean
-from llama_gene.inference.ask import LabelAnswer, ask, check_room_for
+from llama_gene.inference.ask import LabelAnswer, ask, check_room_for, with_citations
 from llama_gene.inference.chat_session import Conversation, split_fasta
-from llama_gene.recipes.chat import HELP, print_piece
+from llama_gene.recipes.chat import HELP, print_cited, print_piece
 from llama_gene.sequences.alphabet import first_fault, get_alphabet
 
 BAR_WIDTH = 30
@@ -152,6 +152,9 @@ class Terminal:
         print(f"[{task.name}: {task.instruction}]")
         needed = f"a {task.kinds[0]} sequence" if len(task.kinds) == 1 else f"{' and '.join(task.kinds)}, two records or A #### B,"
         print(f"[each line, and each record, is {needed} and is asked by itself]")
+        evidence = self.conversation.evidence
+        if evidence is not None and evidence.index.kind not in task.kinds:
+            print(f"[the index holds {evidence.index.kind}: this task is asked without evidence]")
 
     def _load(self, rest: str) -> None:
         if not rest:
@@ -190,6 +193,7 @@ class Terminal:
         except KeyboardInterrupt:
             raise _StoppedAnswerError from None
         print()
+        print_cited(self.conversation.cited)
 
     def _ask_rows(self, rows: Sequence[AskedRow]) -> None:
         """Show the probabilities of a task's labels for each sequence; nothing is asked where one does not fit."""
@@ -198,8 +202,12 @@ class Terminal:
         check_room_for(chat.model, chat.tokenizer, task, rows, chat.template)
         try:
             for start in range(0, len(rows), ROWS_AT_A_TIME):
-                for found in ask(chat.model, chat.tokenizer, task, rows[start : start + ROWS_AT_A_TIME], chat.template):
+                turn = rows[start : start + ROWS_AT_A_TIME]
+                turn = with_citations(chat.model, chat.tokenizer, task, turn, chat.evidence, chat.template)
+                for found in ask(chat.model, chat.tokenizer, task, turn, chat.template):
                     print(render_bars(found), flush=True)
+                    if found.row.cited is not None:
+                        print_cited(found.row.cited)
                     self.answers.append(found.label)
                     self.labelled.append({"task": task.name, **found.as_dict()})
         except KeyboardInterrupt:

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from llama_gene import runtime
-from llama_gene.data.askable import AskableTask, AskableTasks
+from llama_gene.data.askable import AskableTask, AskableTasks, AskedRow
+from llama_gene.data.evidence import Cited, EvidenceSource
 from llama_gene.data.prompts import render_prompt
 from llama_gene.errors import InputError, LlamaGeneError, MachineError
-from llama_gene.inference.ask import LabelAnswer, ask
+from llama_gene.inference.ask import LabelAnswer, ask, with_citations
 from llama_gene.inference.chat_session import Conversation
 from llama_gene.inference.scoring import context_length
 from llama_gene.web import token_colours
@@ -58,7 +59,7 @@ _STYLE = (
 .note.wrong { border-color: #c2410c; background: #fff3ea; } .note.done { border-color: #3f7d58; background: #eef6f0; }
 .note progress { width: 100%; height: .6rem; accent-color: #3f7d58; }
 .refused { font-size: .88rem; } .refused li { margin: .15rem 0; overflow-wrap: anywhere; }
-.refused ul { padding-left: 1.2rem; list-style: disc; }
+.refused ul, .cited ul { padding-left: 1.2rem; list-style: disc; } .cited ul { list-style: none; margin: .2rem 0 0; }
 textarea { font-family: ui-monospace, "DejaVu Sans Mono", Consolas, monospace !important; font-size: 13px !important; }
 .block.padded:has(> .html-container) { padding-top: .2rem; padding-bottom: .2rem; }
 #table th span { white-space: nowrap; word-break: normal; }
@@ -82,6 +83,8 @@ class PageModel:
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    evidence: EvidenceSource | None = None
+    """Where neighbours come from that the prompts cite."""
 
 
 @dataclass
@@ -304,7 +307,8 @@ class ChatPage:
         for start in range(0, total, ROWS_A_TURN):
             turn = numbers[start : start + ROWS_A_TURN]
             try:
-                found = ask(self.asked.model, self.asked.tokenizer, task, [questions.rows[number] for number in turn], self.asked.template)
+                rows = self._cite(task, [questions.rows[number] for number in turn])
+                found = ask(self.asked.model, self.asked.tokenizer, task, rows, self.asked.template)
             except LlamaGeneError as error:
                 yield _note(str(error), "wrong"), kept, kept, refused, kept, kept, kept
                 return
@@ -360,7 +364,9 @@ class ChatPage:
             yield turns, gr.skip(), _note("Write something first.", "wrong"), history
             return
         asked = self.asked
-        conversation = Conversation(asked.model, asked.tokenizer, asked.template, asked.max_new_tokens, asked.temperature, asked.seed)
+        conversation = Conversation(
+            asked.model, asked.tokenizer, asked.template, asked.max_new_tokens, asked.temperature, asked.seed, asked.evidence
+        )
         conversation.history = [(user, answer) for user, answer in history]
         answer = ""
         shown = [*turns, _turn("user", said)]
@@ -375,23 +381,30 @@ class ChatPage:
         except InputError as error:
             yield turns, said, _note(str(error), "wrong"), history
             return
-        shown.append(_turn("assistant", answer.strip() or "(no answer: the model ended at once)"))
+        words = [answer.strip() or "(no answer: the model ended at once)", conversation.cited.render()]
+        shown.append(_turn("assistant", "\n\n".join(filter(None, words))))
         yield shown, "", "", conversation.history
 
     # --- parts -------------------------------------------------------------------------------------------------------------------
+
+    def _cite(self, task: AskableTask, rows: list[AskedRow]) -> list[AskedRow]:
+        """Return the rows with what their prompts cite, as they are without an index."""
+        return with_citations(self.asked.model, self.asked.tokenizer, task, rows, self.asked.evidence, self.asked.template)
 
     def _show(self, task: AskableTask, answer: LabelAnswer) -> tuple[Any, str]:
         """Return bars and drawing of one answer."""
         import gradio as gr
 
         chances = dict(zip(answer.labels, answer.probabilities, strict=True))
-        prompt = render_prompt(task.user_message(answer.row.sequences, self.asked.template), self.asked.template)
+        prompt = render_prompt(task.user_message(answer.row.sequences, self.asked.template, answer.row.block), self.asked.template)
         parts = [f"<h3>{escape(answer.row.name)}</h3>"]
         after = 0
         for sequence, kind in zip(answer.row.sequences, task.kinds, strict=True):
             after = max(after, prompt.find(sequence, after))
             parts.append(draw_tokens(sequence, self.token_map.spans(prompt, sequence, after), kind))
             after += len(sequence)
+        if answer.row.cited is not None:
+            parts.append(_list_cited(answer.row.cited))
         parts += [_note(doubt) for doubt in answer.row.doubts]
         return gr.update(value=chances, visible=True), "".join(parts)
 
@@ -438,6 +451,13 @@ def _list_refused(refused: list[Refusal]) -> str:
     ]
     more = f"<p>and {len(refused) - MAX_LISTED:,} more: the table has all.</p>" if len(refused) > MAX_LISTED else ""
     return f'<div class="refused note wrong"><b>{len(refused):,} not asked:</b><ul>{"".join(lines)}</ul>{more}</div>'
+
+
+def _list_cited(cited: Cited) -> str:
+    """Return what an answer's prompt cites, as HTML; nothing where nothing was looked for."""
+    head, *lines = cited.render().splitlines() or [""]
+    items = "".join(f"<li>{escape(line.strip())}</li>" for line in lines)
+    return f'<div class="cited note">{escape(head)}<ul>{items}</ul></div>' if head else ""
 
 
 def _theme() -> Any:

@@ -115,7 +115,8 @@ def table_of(questions: Questions, answers: dict[int, LabelAnswer]) -> tuple[lis
         row = answer.row
         letters = "+".join(str(len(sequence)) for sequence in row.sequences)
         chances = [round(probability, 6) for probability in answer.probabilities]
-        lines.append([number, row.name, letters, answer.prompt_tokens, answer.label, *chances, "; ".join(row.doubts)])
+        remarks = [*row.doubts, *(f"cites {words}" for words in (row.cited.neighbours if row.cited is not None else ()))]
+        lines.append([number, row.name, letters, answer.prompt_tokens, answer.label, *chances, "; ".join(remarks)])
     empty = [""] * len(questions.task.labels)
     lines += [[refusal.number, refusal.name, "", "", "(refused)", *empty, refusal.reason] for refusal in questions.refused]
     return head, sorted(lines, key=lambda line: int(line[0]))
