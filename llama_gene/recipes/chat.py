@@ -115,7 +115,7 @@ def run(config: Config) -> list[str]:
 
 
 def prompt_template(model: str, asked: str | None) -> str:
-    """Return the name of the prompt template: the one asked for, else the model's own.
+    """Return the name of the prompt template: the one asked for, else the model's own. Another than the model's own is said aloud.
 
     Raises ConfigError for an unknown name, MismatchError where none is asked for and the model was tuned with another text under that name.
     """
@@ -124,12 +124,14 @@ def prompt_template(model: str, asked: str | None) -> str:
     facts = _facts(model)
     name: str = asked or facts.get("template") or "alpaca"
     known = prompt_fingerprint(name)  # refuses a name that nobody knows
-    if asked is None and facts.get("prompt") not in (None, known):
-        raise MismatchError(
-            f"{model} was tuned with prompt {facts['prompt']}",
-            f"{known}, template '{name}' of this version",
-            "Use the version that tuned it, or name a template to ask it with another prompt",
-        )
+    if facts.get("prompt") not in (None, known):
+        if asked is None:
+            raise MismatchError(
+                f"{model} was tuned with prompt {facts['prompt']}",
+                f"{known}, template '{name}' of this version",
+                "Use the version that tuned it, or name a template to ask it with another prompt",
+            )
+        runtime.get_logger().warning("template '%s' is not the prompt that %s was tuned with", name, model)
     return name
 
 
