@@ -18,6 +18,7 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MachineError, MismatchError
 
 if TYPE_CHECKING:
+    from llama_gene.data.askable import AskableTasks
     from llama_gene.data.evidence import Cited, EvidenceSource
 
 HELP = """Type a question, or paste FASTA records (an empty line ends them) and then ask about them.
@@ -42,8 +43,8 @@ class Config:
     num_questions: int = 20
     """How many of them, taken from the tasks in turn."""
     tasks: list[Path] = field(default_factory=list)
-    """Tasks for `/task`: YAML files, folders of them, or a folder written by `llama-gene instruct`. Empty: the instructions that the model
-    was tuned on, where its manifest names them and they are still there."""
+    """Tasks for `/task`: YAML files, folders of them, or a folder written by `llama-gene instruct`. Empty: those that the model was tuned
+    on, which an export carries and an adapter's manifest names by their folder, where that is still there."""
     words: str = "default"
     """Words of the instructions of `tasks` that are YAML files: default, paper or dnahlm."""
     max_records: int = 1000
@@ -141,6 +142,20 @@ def tuned_on(model: str) -> Path | None:
     return Path(named) if named and (Path(named) / runtime.MANIFEST_NAME).is_file() else None
 
 
+def own_tasks(model: str) -> AskableTasks:
+    """Return the tasks that a model was tuned on: those that an export carries, else those of its instructions where they are here.
+
+    Raises what `read_askable_tasks` raises; without either there are no tasks.
+    """
+    from llama_gene.data.askable import read_askable_tasks, read_carried_tasks
+
+    carried = _facts(model).get("tuned_on")
+    if carried:
+        return read_carried_tasks(carried)
+    folder = tuned_on(model)
+    return read_askable_tasks([folder] if folder is not None else [])
+
+
 def print_piece(piece: str) -> None:
     """Show a piece of an answer at once."""
     print(piece, end="", flush=True)
@@ -208,17 +223,16 @@ def _facts(model: str) -> dict[str, Any]:
     return dict(runtime.read_json(manifest)) if manifest.is_file() else {}
 
 
-def _tasks(config: Config) -> Any:
+def _tasks(config: Config) -> AskableTasks:
     """Return the tasks for `/task`."""
     from llama_gene.data.askable import AskableTasks, read_askable_tasks
 
     if config.tasks:
         return read_askable_tasks(config.tasks, config.words)
-    folder = tuned_on(str(config.model))
     try:
-        return read_askable_tasks([folder] if folder else [])
+        return own_tasks(str(config.model))
     except LlamaGeneError as error:  # not asked for: the chat goes on without
-        runtime.get_logger().warning("chat: no tasks of %s: %s", folder, error)
+        runtime.get_logger().warning("chat: no tasks of %s: %s", config.model, error)
         return AskableTasks()
 
 
