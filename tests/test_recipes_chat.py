@@ -243,12 +243,15 @@ def test_piped_input_is_a_conversation_and_what_was_not_asked_about_is_said(
         run(Config(model=model, max_new_tokens=3))
 
 
-def test_a_model_tuned_with_another_prompt_is_refused_unless_a_template_is_named(model: str, tmp_path: Path) -> None:
+def test_a_model_tuned_with_another_prompt_is_refused_unless_a_template_is_named(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runtime.write_manifest(tmp_path, "sft", {}, template="alpaca", prompt="0" * 16)
     with pytest.raises(MismatchError, match="was tuned with prompt 0000"):
         prompt_template(str(tmp_path), None)
     assert prompt_template(str(tmp_path), "dnahlm") == "dnahlm"
-    assert prompt_template(model, None) == "alpaca"
+    assert "template 'dnahlm' is not the prompt that" in capsys.readouterr().err
+    assert prompt_template(model, None) == prompt_template(model, "alpaca") == "alpaca" and not capsys.readouterr().err
     with pytest.raises(ConfigError, match="Did you mean 'alpaca'"):
         prompt_template(model, "alpacca")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from llama_gene import runtime
+from llama_gene.data.askable import TASK_FACTS, read_askable_tasks
 from llama_gene.errors import ConfigError, InputError, MissingFileError
 from llama_gene.export.manifest import verify_export
+from llama_gene.recipes import chat, serve
+from llama_gene.recipes.chat import own_tasks
 from llama_gene.recipes.export import Config, run
 from tests.tiny_models import save_adapter
 
@@ -69,6 +73,37 @@ def test_the_folder_loads_in_a_fresh_process_without_this_package(tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", script, str(output)], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split()[1] == "False" and 1 <= int(done.stdout.split()[0]) <= 2
+
+
+def test_an_export_carries_the_tasks_of_its_instructions_and_no_path(tmp_path: Path, instructions: Path) -> None:
+    adapter = save_adapter(tmp_path)
+    assert own_tasks(str(adapter)).by_name == {}
+    facts = runtime.read_json(adapter / "manifest.json")
+    there = shutil.copytree(instructions, tmp_path / "instructions")
+    runtime.write_json(adapter / "manifest.json", {**facts, "config": {"instructions": str(there)}})
+    wanted = read_askable_tasks([instructions])
+    first = run(Config(model=adapter, output_dir=tmp_path / "first", fresh_process=False))
+    shutil.rmtree(there)
+    again = run(Config(model=first, output_dir=tmp_path / "again", fresh_process=False))
+    for folder in (first, again):
+        assert own_tasks(str(folder)) == wanted and list(wanted.by_name) == ["tata"]
+        assert set(verify_export(folder)["tuned_on"]["by_name"]["tata"]) == set(TASK_FACTS)
+        assert str(tmp_path) not in (folder / "manifest.json").read_text()
+    gone = run(Config(model=adapter, output_dir=tmp_path / "gone", fresh_process=False))
+    assert verify_export(gone)["tuned_on"] is None and own_tasks(str(gone)).by_name == {}
+    with pytest.raises(ConfigError, match="names no instructions that are here"):
+        serve.run(serve.Config(model=str(gone), port=0))
+
+
+def test_carried_tasks_that_are_none_of_ours_are_refused_and_chat_goes_on_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for carried in (["core"], {"words": "default"}, {"words": "default", "by_name": {"core": {"title": "x"}}}):
+        runtime.write_manifest(tmp_path, "export", {}, tuned_on=carried)
+        with pytest.raises(InputError, match="the tasks of the model's manifest cannot be read"):
+            own_tasks(str(tmp_path))
+        assert chat._tasks(chat.Config(model=str(tmp_path))).by_name == {}
+        assert "cannot be read" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Tasks as a user asks them: sequences in, one of a closed list of labels out; what chat, its page and the server have in common.
 
 A task comes from its YAML file, or from the manifest of a folder that `llama-gene instruct` wrote, which also knows labels that stand in
-the tables alone. Tasks whose answer is no single choice from a list are refused by name, with the reason: single residues (structure),
-several labels a row, free text.
+the tables alone; an exported model carries the entries of the tasks that it was tuned on (`carry_tasks`). Tasks whose answer is no single
+choice from a list are refused by name, with the reason: single residues (structure), several labels a row, free text.
 
 What is pasted, loaded or sent is checked at one border, `check_row`: blanks are left out, letters become capitals, and every letter must be
 one that the task's own rows may hold. Nothing is shortened and nothing is replaced; one stop sign at the end of a protein is left out and
@@ -152,6 +152,34 @@ def read_askable_tasks(paths: Iterable[Path | str], words: str = "default") -> A
             "a task with a closed list of labels",
         )
     return AskableTasks(found, refused)
+
+
+TASK_FACTS = ("family", "title", "kinds", "strand", "labels", "instruction")
+"""What of a task's entry in the manifest of `instruct` is needed to ask it."""
+
+
+def carry_tasks(instructions: Path) -> dict[str, Any]:
+    """Return the tasks of a folder of `llama-gene instruct` that can be asked, and their words, as a model's manifest carries them."""
+    manifest = read_manifest(instructions, "instruct")
+    words = manifest.get("template", "default")
+    entries = {
+        name: {fact: entry.get(fact) for fact in TASK_FACTS}
+        for name, entry in manifest["tasks"].items()
+        if isinstance(_of_manifest(name, entry, words), AskableTask)
+    }
+    return {"words": words, "by_name": entries}
+
+
+def read_carried_tasks(carried: Mapping[str, Any]) -> AskableTasks:
+    """Return the tasks that a model's manifest carries. Raises InputError for what `carry_tasks` does not write."""
+    try:
+        found = {name: _of_manifest(name, entry, carried["words"]) for name, entry in carried["by_name"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the tasks of the model's manifest cannot be read ({error!r})", "those of `llama-gene export`") from error
+    return AskableTasks(
+        {name: task for name, task in found.items() if isinstance(task, AskableTask)},
+        {name: task for name, task in found.items() if isinstance(task, str)},
+    )
 
 
 def _tasks_at(path: Path, words: str) -> Iterator[tuple[str, AskableTask | str]]:

@@ -18,6 +18,7 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MachineError, MismatchError
 
 if TYPE_CHECKING:
+    from llama_gene.data.askable import AskableTasks
     from llama_gene.data.evidence import Cited, EvidenceSource
 
 HELP = """Type a question, or paste FASTA records (an empty line ends them) and then ask about them.
@@ -42,8 +43,8 @@ class Config:
     num_questions: int = 20
     """How many of them, taken from the tasks in turn."""
     tasks: list[Path] = field(default_factory=list)
-    """Tasks for `/task`: YAML files, folders of them, or a folder written by `llama-gene instruct`. Empty: the instructions that the model
-    was tuned on, where its manifest names them and they are still there."""
+    """Tasks for `/task`: YAML files, folders of them, or a folder written by `llama-gene instruct`. Empty: those that the model was tuned
+    on, which an export carries and an adapter's manifest names by their folder, where that is still there."""
     words: str = "default"
     """Words of the instructions of `tasks` that are YAML files: default, paper or dnahlm."""
     max_records: int = 1000
@@ -115,7 +116,7 @@ def run(config: Config) -> list[str]:
 
 
 def prompt_template(model: str, asked: str | None) -> str:
-    """Return the name of the prompt template: the one asked for, else the model's own.
+    """Return the name of the prompt template: the one asked for, else the model's own. Another than the model's own is said aloud.
 
     Raises ConfigError for an unknown name, MismatchError where none is asked for and the model was tuned with another text under that name.
     """
@@ -124,12 +125,14 @@ def prompt_template(model: str, asked: str | None) -> str:
     facts = _facts(model)
     name: str = asked or facts.get("template") or "alpaca"
     known = prompt_fingerprint(name)  # refuses a name that nobody knows
-    if asked is None and facts.get("prompt") not in (None, known):
-        raise MismatchError(
-            f"{model} was tuned with prompt {facts['prompt']}",
-            f"{known}, template '{name}' of this version",
-            "Use the version that tuned it, or name a template to ask it with another prompt",
-        )
+    if facts.get("prompt") not in (None, known):
+        if asked is None:
+            raise MismatchError(
+                f"{model} was tuned with prompt {facts['prompt']}",
+                f"{known}, template '{name}' of this version",
+                "Use the version that tuned it, or name a template to ask it with another prompt",
+            )
+        runtime.get_logger().warning("template '%s' is not the prompt that %s was tuned with", name, model)
     return name
 
 
@@ -137,6 +140,20 @@ def tuned_on(model: str) -> Path | None:
     """Return the folder of instructions that a model was tuned on, None where it is not named or not there."""
     named = (_facts(model).get("config") or {}).get("instructions")
     return Path(named) if named and (Path(named) / runtime.MANIFEST_NAME).is_file() else None
+
+
+def own_tasks(model: str) -> AskableTasks:
+    """Return the tasks that a model was tuned on: those that an export carries, else those of its instructions where they are here.
+
+    Raises what `read_askable_tasks` raises; without either there are no tasks.
+    """
+    from llama_gene.data.askable import read_askable_tasks, read_carried_tasks
+
+    carried = _facts(model).get("tuned_on")
+    if carried:
+        return read_carried_tasks(carried)
+    folder = tuned_on(model)
+    return read_askable_tasks([folder] if folder is not None else [])
 
 
 def print_piece(piece: str) -> None:
@@ -206,17 +223,16 @@ def _facts(model: str) -> dict[str, Any]:
     return dict(runtime.read_json(manifest)) if manifest.is_file() else {}
 
 
-def _tasks(config: Config) -> Any:
+def _tasks(config: Config) -> AskableTasks:
     """Return the tasks for `/task`."""
     from llama_gene.data.askable import AskableTasks, read_askable_tasks
 
     if config.tasks:
         return read_askable_tasks(config.tasks, config.words)
-    folder = tuned_on(str(config.model))
     try:
-        return read_askable_tasks([folder] if folder else [])
+        return own_tasks(str(config.model))
     except LlamaGeneError as error:  # not asked for: the chat goes on without
-        runtime.get_logger().warning("chat: no tasks of %s: %s", folder, error)
+        runtime.get_logger().warning("chat: no tasks of %s: %s", config.model, error)
         return AskableTasks()
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_gene import runtime
-from llama_gene.errors import ConfigError, InputError, MismatchError
+from llama_gene.errors import ConfigError, InputError
 from llama_gene.models.settings import LoraSettings
+from llama_gene.recipes.chat import prompt_template
 from llama_gene.recipes.evaluate_checks import check_baselines, check_config, check_rows
 from llama_gene.training.settings import TrainSettings
 
@@ -135,6 +136,7 @@ def run(config: Config) -> dict[str, Any]:
     ontology = _read_ontology(config, examples)
     documents = _read_documents(config)
     check_baselines(config)
+    template = prompt_template(str(config.model), config.template)
 
     from llama_gene.models.adapters import load_model
     from llama_gene.recipes.evaluate_evidence import add_evidence
@@ -149,7 +151,6 @@ def run(config: Config) -> dict[str, Any]:
         log.info("evaluate: bits per letter before, %s", config.base)
         _measure_languages(languages, documents, "before", *load_model(config.base), config)
     model, tokenizer = (None, None) if endpoint is not None else load_model(config.model)
-    template = _template(config)
     asked = Asked(config, template, model, tokenizer, endpoint, ontology)
     evidence = add_evidence(examples, config.evidence, config.evidence_max_identity, config.evidence_hits, asked)
     results, predictions = [], []
@@ -295,27 +296,6 @@ def _read_ontology(config: Config, examples: Mapping[str, Mapping[str, Any]]) ->
             "go_obo: no task has rows with several labels that name GO ids", "a task such as yeast_go_slim", "Leave --go_obo out"
         )
     return ontology
-
-
-def _template(config: Config) -> str:
-    """Return the name of the prompt template: as asked for, else the model's own. Another than the model's own is said aloud.
-
-    Raises MismatchError when the model was tuned with another text under that name and no template is asked for.
-    """
-    from llama_gene.data.prompts import prompt_fingerprint
-
-    manifest = Path(str(config.model)) / runtime.MANIFEST_NAME
-    facts = runtime.read_json(manifest) if manifest.is_file() else {}
-    name: str = config.template or facts.get("template") or "alpaca"
-    if facts.get("prompt") not in (None, prompt_fingerprint(name)):
-        if config.template is None:
-            raise MismatchError(
-                f"{config.model} was tuned with prompt {facts['prompt']}",
-                f"{prompt_fingerprint(name)}, template '{name}' of this version",
-                "Evaluate with the version that tuned it, or name a template to ask it with another prompt",
-            )
-        runtime.get_logger().warning("evaluate: template '%s' is not the prompt that %s was tuned with", name, config.model)
-    return name
 
 
 def _is_simulated(config: Config) -> bool:

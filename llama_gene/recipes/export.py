@@ -136,9 +136,27 @@ def _describe(config: Config, sources: Any, folder: Path, report: Any, precision
         vocabulary=vocabulary,
         prompt=sources.manifest.get("prompt") or prompt_fingerprint(template),
         template=template,
+        tuned_on=_tuned_on(sources.tokenizer_dir),
         simulated=simulated,
         **asdict(report),
     )
+
+
+def _tuned_on(model: Path) -> dict[str, Any] | None:
+    """Return the tasks that a model was tuned on, for chat and serve without --tasks; None where its instructions are not known or gone.
+
+    An export that is exported again carries what it carried.
+    """
+    from llama_gene.data.askable import carry_tasks
+    from llama_gene.recipes.chat import tuned_on
+
+    carried: dict[str, Any] | None = runtime.read_manifest(model).get("tuned_on")
+    folder = tuned_on(str(model))
+    if carried is None and folder is not None:
+        carried = carry_tasks(folder)
+    if carried is None:
+        runtime.get_logger().info("export: the instructions of %s are not here, so chat and serve will need --tasks", model)
+    return carried
 
 
 def _verify(config: Config) -> Path:

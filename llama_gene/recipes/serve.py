@@ -27,7 +27,7 @@ from llama_gene.errors import ConfigError, MachineError
 from llama_gene.models.settings import Precision  # no torch: settings alone
 
 if TYPE_CHECKING:
-    from llama_gene.data.askable import AskableTask, AskedRow
+    from llama_gene.data.askable import AskableTask, AskableTasks, AskedRow
     from llama_gene.web.label_server import Ask, LabelServer
 
 Engine = Literal["transformers", "vllm"]
@@ -42,8 +42,8 @@ class Config:
     model: str | None = None
     """Adapter or model folder, or a hub id. Chat needs an exported folder (`llama-gene export`)."""
     tasks: list[Path] = field(default_factory=list)
-    """Tasks that may be asked: YAML files, folders of them, or a folder written by `llama-gene instruct`. Empty: the instructions that the
-    model was tuned on, where its manifest names them and they are still there."""
+    """Tasks that may be asked: YAML files, folders of them, or a folder written by `llama-gene instruct`. Empty: those that the model was
+    tuned on, which an export carries and an adapter's manifest names by their folder, where that is still there."""
     words: str = "default"
     """Words of the instructions of YAML files: default, paper or dnahlm. A folder of `instruct` has its own."""
     engine: Literal["auto", "transformers", "vllm", "labels"] = "auto"
@@ -79,7 +79,7 @@ def run(config: Config) -> None:
     from llama_gene.web.label_server import ChatServer, LabelServer, LabelService, Limits
 
     template = prompt_template(config.model, config.template)
-    tasks = read_askable_tasks(config.tasks or _own_tasks(config.model), config.words)
+    tasks = read_askable_tasks(config.tasks, config.words) if config.tasks else _own_tasks(config.model)
     for name, reason in tasks.refused.items():
         runtime.get_logger().info("serve: task %s cannot be asked: %s", name, reason)
     engine = choose_engine(config)
@@ -131,14 +131,14 @@ def _loaded(config: Config, template: str) -> tuple[Ask, Callable[[Mapping[str, 
     return answer, partial(check_chat_request, model, tokenizer)
 
 
-def _own_tasks(model: str) -> list[Path]:
-    """Return the folder of instructions that a model was tuned on. Raises ConfigError where it is not known or gone."""
-    from llama_gene.recipes.chat import tuned_on
+def _own_tasks(model: str) -> AskableTasks:
+    """Return the tasks that a model was tuned on. Raises ConfigError where they are not known or gone."""
+    from llama_gene.recipes.chat import own_tasks
 
-    folder = tuned_on(model)
-    if folder is None:
+    tasks = own_tasks(model)
+    if not tasks.by_name:
         raise ConfigError(f"no tasks are given, and {model} names no instructions that are here", "--tasks FILE.yaml or FOLDER")
-    return [folder]
+    return tasks
 
 
 # --- the chat server -------------------------------------------------------------------------------------------------------------
