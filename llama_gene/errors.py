@@ -7,6 +7,7 @@ The command line prints them as one line and exits with code 2; anything else ke
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,10 +42,10 @@ class InputError(LlamaGeneError, ValueError):
 
 
 class MissingFileError(LlamaGeneError, FileNotFoundError):
-    """A file or folder that the user named does not exist."""
+    """A file or folder that the user named does not exist, or a file stands where a folder was named."""
 
     def __init__(self, path: Path | str, what: str = "a file", action: str = "Check the path") -> None:
-        super().__init__(f"{path} does not exist", what, action)
+        super().__init__(f"{path} " + ("is a file" if os.path.isfile(path) else "does not exist"), what, action)
 
 
 class ConfigError(LlamaGeneError, ValueError):

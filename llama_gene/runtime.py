@@ -381,6 +381,13 @@ def check_inputs_outside(out: Path, inputs: Iterable[Path | str | None]) -> None
             raise InputError(fault, "an output folder without inputs", "Choose another one")
 
 
+def check_output_outside(out: Path, folders: Iterable[Path]) -> None:
+    """Raise InputError when the output folder lies in a folder that is read and sealed: it would be a file too many there."""
+    for folder in folders:
+        if folder.resolve() in out.resolve().parents:
+            raise InputError(f"the output folder {out} lies in {folder}, which is read", "one beside it", "Choose another output_dir")
+
+
 def _writer(folder: Path) -> str | None:
     """Return the stage that wrote a folder, None when its manifest is missing or not one of ours (web pages have such a file, too)."""
     try:

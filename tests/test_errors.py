@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from llama_gene.errors import ConfigError, InputError, LlamaGeneError, MachineError, MismatchError, MissingFileError, did_you_mean
@@ -22,6 +24,12 @@ def test_message_says_found_expected_and_what_to_do(parts: tuple[str, ...], line
 
 def test_missing_file_names_the_path_and_what_it_should_be() -> None:
     assert str(MissingFileError("genome.fa", "a FASTA file")) == "genome.fa does not exist; expected a FASTA file. Check the path."
+
+
+def test_a_file_where_a_folder_was_named_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("")
+    assert str(MissingFileError(tmp_path / "notes", "a folder")).endswith("notes is a file; expected a folder. Check the path.")
+    assert "does not exist" in str(MissingFileError("x" * 5000, "a folder"))
 
 
 @pytest.mark.parametrize(

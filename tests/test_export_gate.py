@@ -275,6 +275,13 @@ def test_what_is_broken_or_foreign_is_one_line(trained: Trained, tmp_path: Path)
     )
     refuse([*asked, "--adapter", trained.adapter], "model and adapter are both given; expected exactly one")
     refuse([*asked, "--max_shard_size", "big"], "max_shard_size is 'big'; expected a size such as 4GB")
+    refuse([*asked, "--max_shard_size", "0GB"], "max_shard_size is '0GB'; expected a size such as 4GB")
+    refuse([*asked, "--tolerance", "-1"], "tolerance is -1; expected a gap above 0")
+    inside = trained.adapter / "model"
+    refuse(
+        ["export", "--model", trained.adapter, "--output_dir", inside], "output folder .* lies in .*, which is read; expected one beside"
+    )
+    assert not inside.exists()
     refuse([*asked, "--base", tmp_path / "gone"], "gone does not exist; expected the base that the adapter")
     refuse(["export", "--verify", trained.base, "--base", trained.base], "base is given and no adapter is")
     refuse(["export", "--verify", tmp_path / "gone"], "gone does not exist; expected a model folder")
@@ -311,6 +318,7 @@ def test_a_folder_from_elsewhere_is_checked_for_structure_and_its_logits_where_i
 ) -> None:
     foreign = Path(shutil.copytree(exported, tmp_path / "foreign"))
     (foreign / "manifest.json").unlink()
+    (foreign / "README.md").unlink()
     assert cli.main(["export", "--verify", str(foreign)]) == 0
     said = capsys.readouterr().out
     assert "LlamaForCausalLM, 21 tensors, 261 tokens, 0 padding rows, head of its own" in said and "logits not compared (give" in said
@@ -343,3 +351,14 @@ def test_a_folder_from_elsewhere_is_checked_for_structure_and_its_logits_where_i
     tampered = Path(shutil.copytree(exported, tmp_path / "tampered"))
     change_weight(tampered / "model.safetensors")
     refuse(["export", "--verify", tampered], r"model\.safetensors was changed after the export")
+
+
+def test_a_link_too_many_and_a_manifest_that_was_taken_away_are_refused(exported: Path, tmp_path: Path) -> None:
+    for number, target in enumerate((tmp_path / "nowhere", tmp_path)):
+        folder = Path(shutil.copytree(exported, tmp_path / f"link{number}"))
+        (folder / "more").symlink_to(target)
+        refuse(["export", "--verify", folder], "holds more; expected only the files of the export")
+    for number, harm in enumerate((Path.unlink, lambda path: path.write_text(path.read_text().replace('"export"', '"xxport"')))):
+        folder = Path(shutil.copytree(exported, tmp_path / f"manifest{number}"))
+        harm(folder / "manifest.json")  # type: ignore[operator]
+        refuse(["export", "--verify", folder], r"lacks its manifest\.json, of which README\.md tells, or it was changed")

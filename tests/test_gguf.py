@@ -207,6 +207,8 @@ def test_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         run(Config(model=adapter, output_dir=out))
     assert cli.main(["export", "gguf", "--model", str(good), "--output_dir", str(out), "--dtype", "q4_0"]) == 2
     assert "q8_0" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"the output folder .* lies in .*, which is read; expected one beside it"):
+        run(Config(model=good, output_dir=good / "gguf"))
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MachineError, match=r"the package gguf is not installed.*pip install 'llama-gene\[gguf\]'"):
         run(Config(model=good, output_dir=out))

@@ -229,3 +229,10 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 def change_manifest(folder: Path, **changes: Any) -> None:
     """Rewrite a manifest's facts."""
     runtime.write_json(folder / runtime.MANIFEST_NAME, {**runtime.read_json(folder / runtime.MANIFEST_NAME), **changes})
+
+
+def test_an_adapter_that_is_a_pickle_is_refused(copy: Path) -> None:
+    (copy / "adapter_model.safetensors").unlink()
+    (copy / "adapter_model.bin").write_bytes(b"\x80\x04 no pickle")
+    with pytest.raises(InputError, match=r"holds its weights as a pickle \(adapter_model\.bin\), which can run code.*expected safetensors"):
+        load_model(copy)

@@ -126,3 +126,12 @@ def test_a_base_of_the_hub_is_not_narrowed_either(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("llama_gene.models.build.AutoConfig.from_pretrained", config)
     assert [frozen_precision(f"someone/{name}", "bf16") for name in ("wide", "narrow")] == ["float32", "bfloat16"]
     assert asked == ["someone/wide", "someone/narrow"]
+
+
+def test_weights_that_are_a_pickle_are_never_opened(tmp_path: Path) -> None:
+    folder = save_model(tiny_llama(), tiny_tokenizer(), tmp_path / "base")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04 no pickle")
+    assert load_base(folder).config.vocab_size == 259  # beside safetensors it is not read
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"holds its weights as a pickle \(pytorch_model\.bin\), which can run code.*expected safetensors"):
+        load_base(folder)

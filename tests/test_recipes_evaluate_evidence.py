@@ -88,6 +88,10 @@ def test_an_index_of_another_kind_and_no_index_are_refused(place: Path, tmp_path
         measure(place, tmp_path / "out", evidence=tmp_path / "index")
     with pytest.raises(InputError, match="was written by `instruct`"):
         measure(place, tmp_path / "out", evidence=place / "plain")
+    with pytest.raises(ConfigError, match=r"evidence_max_identity 0\.4, evidence_hits 3, and no index; expected --evidence FOLDER"):
+        measure(place, tmp_path / "out", evidence=None, evidence_max_identity=0.4)
+    with pytest.raises(ConfigError, match="evidence_max_identity 1, evidence_hits 2, and no index"):
+        instruct.run(instruct.Config([place / "task.yaml"], tmp_path / "out", evidence_hits=2))
 
 
 def test_evidence_stays_with_a_row_that_is_read_back(tmp_path: Path) -> None:

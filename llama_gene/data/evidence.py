@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llama_gene.data.evidence_index import Entry, EvidenceIndex
+from llama_gene import runtime
+from llama_gene.data.evidence_index import STAGE, Entry, EvidenceIndex
 from llama_gene.errors import ConfigError, InputError
-from llama_gene.runtime import progress
 from llama_gene.sequences.alphabet import first_fault, get_alphabet
 from llama_gene.sequences.similarity import Relative, Thresholds, find_relatives
 
@@ -69,6 +70,22 @@ class EvidenceChoice:
 
 
 ANY = EvidenceChoice()
+
+
+def check_choice(folder: Path | None, max_identity: float, max_hits: int) -> EvidenceChoice:
+    """Return the choice of a stage's keys, before its model is loaded.
+
+    Raises ConfigError where neighbours are chosen and no index is named (the choice would do nothing), MissingFileError or InputError for a
+    folder that `index` did not write.
+    """
+    choice = EvidenceChoice(max_hits, max_identity)
+    if folder is not None:
+        runtime.read_manifest(folder, STAGE)
+    elif choice != ANY:
+        raise ConfigError(
+            f"evidence_max_identity {max_identity:g}, evidence_hits {max_hits}, and no index", "--evidence FOLDER with them", "Name it"
+        )
+    return choice
 
 
 @dataclass(frozen=True)
@@ -256,7 +273,7 @@ def with_evidence(
     counts = EvidenceCounts()
     known: dict[str, _Found] = {}
     made = []
-    with progress(what, "rows", len(rows)) as bar:
+    with runtime.progress(what, "rows", len(rows)) as bar:
         for row in rows:
             made.append(_add(row, index, choice, fits, counts, known))
             bar.update(1)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SEALED = "`manifest.json` holds the SHA-256 of every file."
+"""What the card says of the manifest; where the card says it and there is no manifest, somebody took it away."""
+
 
 def model_card(
     name: str,
@@ -52,7 +55,7 @@ def model_card(
         f"Largest difference of logits, relative to the largest logit: adapter against merged {gaps['merge_gap']:.2g}, "
         f"adapter against this folder as written {gaps['written_gap']:.2g} (allowed: {gaps['tolerance']:g}). "
         + _quantized_line(gaps)
-        + f"Vocabulary fingerprint `{vocabulary['fingerprint']}`. `manifest.json` holds the SHA-256 of every file."
+        + f"Vocabulary fingerprint `{vocabulary['fingerprint']}`. {SEALED}"
     )
     if results:
         parts.append("## Results\n\n" + results.strip())

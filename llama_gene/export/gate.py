@@ -129,7 +129,7 @@ def compare_written(
         raise MismatchError(
             f"logits of the written folder differ from the adapter's by {gap:.2g} of the largest",
             f"at most {tolerance:g}",
-            "Export in float32, or accept it with --tolerance",
+            "Export again, in float32 where rounding is the cause, or accept it with --tolerance",
         )
     return gap
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_gene.errors import MismatchError
+from llama_gene.export.card import SEALED
 from llama_gene.export.structure import check_structure
 from llama_gene.export.tensors import refuse_pickles
 from llama_gene.runtime import MANIFEST_NAME, fingerprint, read_manifest, write_json
@@ -56,13 +57,23 @@ def verify_export(folder: Path) -> dict[str, Any]:
 
 
 def is_export(folder: Path) -> bool:
-    """Return whether a folder has a manifest of ours: then it is held to every byte."""
-    return (folder / MANIFEST_NAME).is_file() and read_manifest(folder).get("stage") == "export"
+    """Return whether a folder has a manifest of ours: then it is held to every byte.
+
+    Raises MismatchError where the model card says that there is one: it was taken away or changed.
+    """
+    if (folder / MANIFEST_NAME).is_file() and read_manifest(folder).get("stage") == "export":
+        return True
+    card = folder / "README.md"
+    if card.is_file() and SEALED in card.read_text(encoding="utf-8", errors="replace"):
+        fault = f"{folder} lacks its {MANIFEST_NAME}, of which README.md tells, or it was changed"
+        raise MismatchError(fault, "the manifest as it was sealed", ACTION)
+    return False
 
 
 def file_names(folder: Path) -> list[str]:
     """Return the files of a folder but for the manifest and what version control or the hub's client keep in hidden places."""
-    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    # A link counts even where it leads to a folder or nowhere: what stands behind it was not written here.
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()]
     return [name.as_posix() for name in names if name.as_posix() != MANIFEST_NAME and not any(part.startswith(".") for part in name.parts)]
 
 

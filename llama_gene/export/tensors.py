@@ -20,9 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llama_gene.errors import InputError
+from llama_gene.models.build import PICKLES, refuse_pickled_weights
 from llama_gene.runtime import read_json
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 INDEX_NAME = "model.safetensors.index.json"
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -140,10 +140,7 @@ def _files(folder: Path, pattern: str) -> dict[Path, set[str]]:
         return dict(sorted(wanted.items()))
     if found:
         return {path: set() for path in found}
-    pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES and "model" in path.name]
-    if pickles:
-        fault = f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is loaded"
-        raise InputError(fault, "safetensors", "Convert it where you trust it (save_pretrained writes safetensors)")
+    refuse_pickled_weights(folder, pattern)
     raise InputError(f"{folder} holds no {pattern}", "weights as safetensors", "Check the path")
 
 

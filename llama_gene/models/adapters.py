@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MismatchError, MissingFileError
-from llama_gene.models.build import load_base
+from llama_gene.models.build import load_base, refuse_pickled_weights
 from llama_gene.models.embeddings import grow_embeddings
 from llama_gene.models.settings import LoraSettings, Precision, Quantize
 from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
@@ -174,8 +174,9 @@ def apply_adapter(
 ) -> Any:
     """Return PEFT's model of a loaded base and the adapter in `path`; the base's embeddings are grown in place to `tokenizer`.
 
-    Raises MismatchError where the weights do not fit, InputError where they cannot be read.
+    Raises MismatchError where the weights do not fit, InputError where they cannot be read or are a pickle.
     """
+    refuse_pickled_weights(path, "adapter_model*.safetensors")
     # An adapter may leave new rows as they started (modules_to_save: []): they are made again as its training made them.
     grow_embeddings(base, tokenizer, base_tokenizer, manifest.get("embedding_init", "pieces"), manifest.get("embedding_seed", 0))
     try:

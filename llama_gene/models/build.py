@@ -17,6 +17,16 @@ from llama_gene import runtime
 from llama_gene.errors import ConfigError, InputError, MachineError, MissingFileError
 from llama_gene.models.settings import Architecture, Precision, Quantize
 
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def refuse_pickled_weights(folder: Path, pattern: str = "*.safetensors") -> None:
+    """Raise InputError where a folder holds its weights as a pickle only; what stands beside safetensors is never opened."""
+    pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES and "model" in path.name]
+    if pickles and not any(folder.glob(pattern)):
+        fault = f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is loaded"
+        raise InputError(fault, "safetensors", "Convert it where you trust it (save_pretrained writes safetensors)")
+
 
 def new_model(shape: Architecture, tokenizer: Any, seed: int = 0) -> PreTrainedModel:
     """Return a model of the given shape with seeded random weights, in float32, its vocabulary as large as the tokenizer's."""
@@ -67,7 +77,7 @@ def load_base(
     """Load a causal language model from a local folder or a hub id.
 
     `quantize` holds the linear layers (not embedding and head) in 4 or 8 bits; `attention` names the kernel, None for PyTorch's own.
-    Raises MissingFileError for a folder that does not exist, InputError for one that is no model, and MachineError, in one line
+    Raises MissingFileError for a folder that does not exist, InputError for one that is no model or a pickle, and MachineError, in one line
     that names HF_TOKEN, HF_HOME and HF_ENDPOINT and an ungated alternative, when a hub model cannot be had.
     """
     name = str(name_or_path)
@@ -75,6 +85,7 @@ def load_base(
     if local.is_dir():
         if not (local / "config.json").is_file():
             raise InputError(f"{local} has no config.json", "a Hugging Face model folder", "Check the path")
+        refuse_pickled_weights(local)
         name = str(local)
     elif local.is_file():
         raise InputError(f"{local} is a file", "a Hugging Face model folder or a hub id", "Give the folder that holds config.json")
@@ -88,7 +99,7 @@ def load_base(
         if torch.cuda.is_available():  # packed weights cannot be moved between GPUs afterwards
             options["device_map"] = {"": runtime.local_rank()}
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, **options)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **options)
     except ImportError as error:  # flash-attn, bitsandbytes
         raise MachineError(_first_line(error), "the package that it names", "Install it, or choose another kernel") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -30,6 +30,9 @@ def check_config(config: Config) -> None:
     for name, smallest in _SMALLEST.items():
         if getattr(config, name) < smallest:
             raise ConfigError(f"{name} is {getattr(config, name)}", f"{smallest} or more", f"Raise --{name}")
+    from llama_gene.data.evidence import check_choice
+
+    check_choice(config.evidence, config.evidence_max_identity, config.evidence_hits)
     if config.lora_baseline and config.baseline_seeds < 3:
         raise ConfigError(
             f"baseline_seeds is {config.baseline_seeds}", "3 or more: a training with a random start has a spread", "Raise it"

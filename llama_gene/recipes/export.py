@@ -67,7 +67,9 @@ def run(config: Config) -> Path:
 
     log = runtime.get_logger()
     sources = open_sources(config.model, config.adapter, config.base)
-    runtime.check_inputs_outside(config.output_dir, [sources.base, *(adapter.folder for adapter in sources.adapters)])
+    folders = [sources.base, *(adapter.folder for adapter in sources.adapters)]
+    runtime.check_inputs_outside(config.output_dir, folders)
+    runtime.check_output_outside(config.output_dir, folders)
     options = _options(config, sources.base)
     names = [adapter.folder.name for adapter in sources.adapters]
     log.info("export: merging %s into %s", ", then ".join(names) or sources.tokenizer_dir, sources.base_name)
@@ -91,8 +93,10 @@ def _check_asked(config: Config) -> None:
         raise ConfigError("model and adapter are " + ("both unset" if config.model is None else "both given"), "exactly one of them")
     if config.model is not None and not config.model.is_dir():
         raise MissingFileError(config.model, "an adapter folder (written by `llama-gene pretrain` or `sft`)")
-    if not re.fullmatch(r"\d+(\.\d+)?(TB|GB|MB|KB)", config.max_shard_size):
+    if not re.fullmatch(r"\d+(\.\d+)?(TB|GB|MB|KB)", config.max_shard_size) or float(config.max_shard_size[:-2]) == 0:
         raise ConfigError(f"max_shard_size is '{config.max_shard_size}'", "a size such as 4GB or 500MB")
+    if config.tolerance is not None and config.tolerance <= 0:
+        raise ConfigError(f"tolerance is {config.tolerance:g}", "a gap above 0, such as 1e-4", "Leave it out")
 
 
 def _options(config: Config, base: Path) -> Any:

@@ -43,6 +43,7 @@ def run(config: Config) -> Path:
             f"{config.model} is an adapter, and GGUF needs the merged model", "a folder written by `llama-gene export`", action
         )
     runtime.check_inputs_outside(config.output_dir, [config.model])
+    runtime.check_output_outside(config.output_dir, [config.model])
 
     from llama_gene.export.gguf_tensors import require_gguf
 

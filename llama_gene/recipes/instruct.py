@@ -168,14 +168,16 @@ def _check_words(config: Config, tasks: list[Task]) -> None:
 
 def _evidence(config: Config) -> Callable[[dict[str, list[Example]], str], dict[str, int]] | None:
     """Return what puts neighbours into the rows of a split and says its counts; None where no index is given."""
+    from llama_gene.data.evidence import check_choice, with_evidence
+
+    choice = check_choice(config.evidence, config.evidence_max_identity, config.evidence_hits)
     if config.evidence is None:
         return None
     if config.shots:
         raise ConfigError("shots with evidence", "one of them", "Set --shots 0")
-    from llama_gene.data.evidence import EvidenceChoice, with_evidence
     from llama_gene.data.evidence_index import open_index
 
-    index, choice = open_index(config.evidence), EvidenceChoice(config.evidence_hits, config.evidence_max_identity)
+    index = open_index(config.evidence)
 
     def add(examples: dict[str, list[Example]], split: str) -> dict[str, int]:
         examples[split], counts = with_evidence(examples[split], index, choice)

@@ -73,7 +73,8 @@ def run(config: Config) -> None:
     if config.model is None:
         raise ConfigError("no model is given", "--model FOLDER")
     if min(config.max_request_bytes, config.max_sequences, config.max_waiting) < 1 or not 0 <= config.port < 65536:
-        raise ConfigError("max_request_bytes, max_sequences, max_waiting or port out of range", "at least 1 each, and a port up to 65535")
+        sizes = ", ".join(f"{name} {getattr(config, name)}" for name in ("max_request_bytes", "max_sequences", "max_waiting", "port"))
+        raise ConfigError(sizes, "at least 1 each, and a port from 0 to 65535")
     from llama_gene.data.askable import read_askable_tasks
     from llama_gene.recipes.chat import prompt_template
     from llama_gene.web.label_server import ChatServer, LabelServer, LabelService, Limits
@@ -137,7 +138,7 @@ def _own_tasks(model: str) -> AskableTasks:
 
     tasks = own_tasks(model)
     if not tasks.by_name:
-        raise ConfigError(f"no tasks are given, and {model} names no instructions that are here", "--tasks FILE.yaml or FOLDER")
+        raise ConfigError(f"no tasks are given, and {model} is no folder here that names tasks of its own", "--tasks FILE.yaml or FOLDER")
     return tasks
 
 
