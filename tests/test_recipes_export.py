@@ -91,7 +91,7 @@ def test_an_export_carries_the_tasks_of_its_instructions_and_no_path(tmp_path: P
         assert str(tmp_path) not in (folder / "manifest.json").read_text()
     gone = run(Config(model=adapter, output_dir=tmp_path / "gone", fresh_process=False))
     assert verify_export(gone)["tuned_on"] is None and own_tasks(str(gone)).by_name == {}
-    with pytest.raises(ConfigError, match="names no instructions that are here"):
+    with pytest.raises(ConfigError, match="names tasks of its own"):
         serve.run(serve.Config(model=str(gone), port=0))
 
 
