@@ -14,18 +14,16 @@ Vectors (norms, biases) and GPT-2's position rows stay in float32 in every file,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from llama_gene.errors import InputError, MachineError, MismatchError, MissingFileError
-from llama_gene.runtime import read_json
+from llama_gene.errors import InputError, MachineError, MismatchError
+from llama_gene.export.tensors import StoredTensor, TensorFolder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +42,7 @@ class PlannedTensor:
     """GGUF's: blk.0.attn_q.weight."""
     source: str
     """transformers': model.layers.0.self_attn.q_proj.weight."""
-    path: Path
+    stored: StoredTensor
     shape: tuple[int, ...]
     """As it is written: rows of padding cut off, turned."""
     type: GGUFType
@@ -86,14 +84,15 @@ def check_architecture(config: Any, where: Path) -> None:
 def plan_tensors(config: Any, folder: Path, kind: GGUFType, num_tokens: int) -> tuple[list[PlannedTensor], int]:
     """Return the tensors to write, and how many rows of padding are cut off.
 
-    Raises MismatchError where a token has no row or a layer lacks a tensor, MissingFileError for a missing shard, InputError for a
-    tensor that the architecture does not have.
+    Raises MismatchError where a token has no row or a layer lacks a tensor, InputError for a missing or damaged
+    shard and for a tensor that the architecture does not have.
     """
     gguf = require_gguf()
     architecture = {"llama": gguf.MODEL_ARCH.LLAMA, "gpt2": gguf.MODEL_ARCH.GPT2}[config.model_type]
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     plan, rows_cut = [], 0
-    for source, path, shape in _stored_tensors(folder):
+    for source, stored in TensorFolder(folder).entries.items():
+        path, shape = stored.path, stored.shape
         if source == "lm_head.weight" and config.tie_word_embeddings:
             continue
         name = names.get_name(source, try_suffixes=(".weight", ".bias"))
@@ -111,7 +110,7 @@ def plan_tensors(config: Any, folder: Path, kind: GGUFType, num_tokens: int) -> 
         turned = config.model_type == "gpt2" and source.endswith(TURNED)
         shape = shape[::-1] if turned else shape
         heads = {"attn_q": config.num_attention_heads, "attn_k": getattr(config, "num_key_value_heads", 0)}.get(name.split(".")[-2], 0)
-        plan.append(PlannedTensor(name, source, path, shape, _type_of(name, shape, kind), heads, turned))
+        plan.append(PlannedTensor(name, source, stored, shape, _type_of(name, shape, kind), heads, turned))
     wanted = {name.format(bid=layer) for name in _needed(gguf, architecture, config) for layer in range(config.num_hidden_layers)}
     if lacking := sorted(wanted - {tensor.name.rpartition(".")[0] for tensor in plan}):
         raise MismatchError(f"{folder} has no tensor for '{lacking[0]}'", "a whole model", "Export it again")
@@ -123,19 +122,17 @@ def read_tensor(tensor: PlannedTensor) -> NDArray[Any]:
 
     Raises InputError where f16 cannot hold a weight.
     """
-    with safe_open(tensor.path, framework="pt") as file:
-        stored = file.get_slice(tensor.source)
-        if tensor.turned:
-            return _written(tensor, stored[:].T)
-        if tensor.heads:
-            return _written(tensor, interleave_heads(stored[:], tensor.heads))
-        rows = tensor.shape[0]
-        first = _written(tensor, stored[: min(ROWS_AT_ONCE, rows)])
-        written: NDArray[Any] = np.empty((rows, *first.shape[1:]), first.dtype)
-        written[: len(first)] = first
-        for start in range(ROWS_AT_ONCE, rows, ROWS_AT_ONCE):
-            end = min(start + ROWS_AT_ONCE, rows)
-            written[start:end] = _written(tensor, stored[start:end])
+    if tensor.turned:
+        return _written(tensor, tensor.stored.read().T)
+    if tensor.heads:
+        return _written(tensor, interleave_heads(tensor.stored.read(), tensor.heads))
+    rows = tensor.shape[0]
+    first = _written(tensor, tensor.stored.read(0, min(ROWS_AT_ONCE, rows)))
+    written: NDArray[Any] = np.empty((rows, *first.shape[1:]), first.dtype)
+    written[: len(first)] = first
+    for start in range(ROWS_AT_ONCE, rows, ROWS_AT_ONCE):
+        end = min(start + ROWS_AT_ONCE, rows)
+        written[start:end] = _written(tensor, tensor.stored.read(start, end))
     return written
 
 
@@ -146,7 +143,7 @@ def _written(tensor: PlannedTensor, values: torch.Tensor) -> NDArray[Any]:
         written: NDArray[Any] = require_gguf().quantize(array, number_of_type(tensor.type))
     if tensor.type == "f16" and np.isinf(written).any():
         largest = float(np.abs(array).max())
-        raise InputError(f"{tensor.path}: '{tensor.source}' holds {largest:g}", "weights below 65,504 for f16", "Write bf16 or q8_0")
+        raise InputError(f"{tensor.stored.path}: '{tensor.source}' holds {largest:g}", "weights below 65,504 for f16", "Write bf16 or q8_0")
     return written
 
 
@@ -170,22 +167,6 @@ def rope_factors(config: Any) -> NDArray[np.float32] | None:
     plain = 1.0 / config.rope_parameters["rope_theta"] ** exponents
     factors: NDArray[np.float32] = (plain / scaled).numpy()
     return factors
-
-
-def _stored_tensors(folder: Path) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
-    """Yield name, file and shape of each stored tensor, file by file."""
-    index = folder / "model.safetensors.index.json"
-    files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
-    for name in files:
-        path = folder / name
-        if not path.is_file():
-            raise MissingFileError(path, "a whole model folder", "Copy or export it again")
-        try:
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118  (a handle, not a dict)
-                    yield key, path, tuple(file.get_slice(key).get_shape())
-        except SafetensorError as error:
-            raise InputError(f"{path} is damaged ({error})", "a whole safetensors file", "Copy or export it again") from error
 
 
 def _needed(gguf: Any, architecture: Any, config: Any) -> list[str]:

@@ -1,5 +1,4 @@
-"""Merge adapters into a base a few rows at a time. What is allocated: a few pieces of 4 MB and one pair A, B; the file of the tensor in
-work is open.
+"""Merge adapters into a base a few rows at a time. What is allocated: a few pieces of 4 MB and one pair A, B.
 
 Rows are read as they are stored, widened to float32 (exactly), changed by the steps of their recipe, and rounded once, to the element
 type that is written. 2**20 numbers are 4 MB of float32, which stay in the cache of a core between the steps: for W of 4096 x 4096 and
@@ -10,10 +9,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -65,27 +62,21 @@ class MergedTensors:
         if not recipe.shape:  # a single number
             yield _cast(self.plan.base.read(recipe.source), dtype)
             return
-        with ExitStack() as stack:
-            if kept:
-                source: Any = stack.enter_context(self.plan.adapters[kept[-1].adapter].rows(kept[-1].name))
-                available = self.plan.adapters[kept[-1].adapter].shape(kept[-1].name)[0]
-            else:
-                source = stack.enter_context(self.plan.base.rows(recipe.source))
-                available = self.plan.base.shape(recipe.source)[0]
-            steps = [_Step(self.plan, step, stack) for step in recipe.steps if not isinstance(step, Replace)]
-            for start, stop in _chunks(recipe):
-                rows = source(start, min(stop, available))
-                if steps:
-                    rows = _padded(rows.to(torch.float32, copy=True), stop - start)  # rows of new ids follow
-                    for step in steps:
-                        rows = step.apply(rows, start, stop)
-                yield _cast(rows, dtype)
+        source = self.plan.adapters[kept[-1].adapter].entries[kept[-1].name] if kept else self.plan.base.entries[recipe.source]
+        steps = [_Step(self.plan, step) for step in recipe.steps if not isinstance(step, Replace)]
+        for start, stop in _chunks(recipe):
+            rows = source.read(start, stop)
+            if steps:
+                rows = _padded(rows.float(), stop - start)  # rows of new ids follow
+                for step in steps:
+                    rows = step.apply(rows, start, stop)
+            yield _cast(rows, dtype)
 
 
 class _Step:
     """One step with its small matrices in memory."""
 
-    def __init__(self, plan: MergePlan, step: LowRank | Rows, stack: ExitStack) -> None:
+    def __init__(self, plan: MergePlan, step: LowRank | Rows) -> None:
         self.step = step
         tensors = plan.adapters[step.adapter]
         if isinstance(step, LowRank):
@@ -95,7 +86,7 @@ class _Step:
                 self.a, self.b = self.b.T, self.a.T.contiguous()
             self.magnitude = tensors.read(step.magnitude).float().flatten() if step.magnitude else None
         else:
-            self.source: Any = stack.enter_context(tensors.rows(step.name))
+            self.source = tensors.entries[step.name]
             self.first = step.indices[0]
             self.is_range = step.indices == tuple(range(self.first, self.first + len(step.indices)))
             self.indices = torch.tensor(step.indices)
@@ -112,11 +103,11 @@ class _Step:
         if self.is_range:
             low, high = max(start, self.first), min(stop, self.first + len(self.indices))
             if low < high:
-                rows[low - start : high - start] = self.source(low - self.first, high - self.first).float()
+                rows[low - start : high - start] = self.source.read(low - self.first, high - self.first).float()
             return rows
         inside = (self.indices >= start) & (self.indices < stop)
         if inside.any():
-            rows[self.indices[inside] - start] = self.source()[inside].float()
+            rows[self.indices[inside] - start] = self.source.read()[inside].float()
         return rows
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,6 +40,24 @@ class StoredTensor:
     dtype: torch.dtype
     offset: int
     """Of its first byte in the file."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return rows start to stop (of the first dimension) in memory of their own; a tensor without a dimension is one number."""
+        if not self.shape:
+            return replace(self, shape=(1,)).read()[0]
+        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
+        rows = torch.empty((max(0, stop - start), *self.shape[1:]), dtype=self.dtype)
+        if not rows.numel():
+            return rows
+        rest = rows.reshape(-1).view(torch.uint8).numpy().data
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.offset + start * prod(self.shape[1:]) * self.dtype.itemsize)
+            while rest:
+                num_read = file.readinto(rest)
+                if not num_read:
+                    raise InputError(f"{self.path} ends early", "the whole file that was opened", "Copy it again")
+                rest = rest[num_read:]
+        return rows
 
 
 class TensorFolder:
@@ -76,34 +94,7 @@ class TensorFolder:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Return rows start to stop (of the first dimension) of a tensor, in its own element type."""
-        with self.rows(name) as read:
-            rows: torch.Tensor = read(start, stop)
-            return rows
-
-    @contextmanager
-    def rows(self, name: str) -> Iterator[Any]:
-        """Give a function (start, stop) -> rows of one tensor, whose file is open as long as the block lasts."""
-        entry = self.entries[name]
-        with entry.path.open("rb", buffering=0) as file:
-            yield lambda start=0, stop=None: _read_rows(file, entry, start, stop)
-
-
-def _read_rows(file: BinaryIO, entry: StoredTensor, start: int, stop: int | None) -> torch.Tensor:
-    """Return rows of a tensor in memory of their own; a tensor without a dimension is one number."""
-    if not entry.shape:
-        return _read_rows(file, replace(entry, shape=(1,)), 0, 1)[0]
-    stop = entry.shape[0] if stop is None else min(stop, entry.shape[0])
-    rows = torch.empty((max(0, stop - start), *entry.shape[1:]), dtype=entry.dtype)
-    if not rows.numel():
-        return rows
-    file.seek(entry.offset + start * prod(entry.shape[1:]) * entry.dtype.itemsize)
-    rest = rows.reshape(-1).view(torch.uint8).numpy().data
-    while rest:
-        num_read = file.readinto(rest)  # type: ignore[attr-defined]
-        if not num_read:
-            raise InputError(f"{entry.path} ends early", "the whole file that was opened", "Copy it again")
-        rest = rest[num_read:]
-    return rows
+        return self.entries[name].read(start, stop)
 
 
 def _offsets(path: Path) -> dict[str, int]:
