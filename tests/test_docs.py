@@ -180,6 +180,7 @@ def test_a_base_that_cannot_be_had_is_one_line_that_says_what_to_set(
         raise OSError("401 Client Error: gated repository")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # without a network the hub's library waits 46 s between its tries
     (tmp_path / "genome.fa").write_text(">chr\n" + "ACGTTGCA" * 100 + "\n")
     arguments = [
         "--config",
