@@ -84,11 +84,11 @@ def test_a_table_is_known_by_its_columns(tmp_path: Path) -> None:
 
 
 def test_unnamed_empty_and_repeated_records_are_counted_and_two_of_one_name_refused(tmp_path: Path) -> None:
-    text = f">\n{PROTEINS['p0']}\n>a x\n{PROTEINS['p1']}\n>b\n\n>a x\n{PROTEINS['p1'].lower()}\n"
+    text = f">\n{PROTEINS['p0']}\n>a x\n{PROTEINS['p1']}\n>b\n\n>a x\n{PROTEINS['p1'].lower()}\n>c\nMA\n"
     (tmp_path / "f.fa").write_text(text)
     manifest = read_manifest(run(Config([str(tmp_path / "f.fa")], output_dir=tmp_path / "out")))
-    assert {name: manifest[name] for name in ("records", "entries", "unnamed", "repeated")} == {
-        "records": 1, "entries": 1, "unnamed": 1, "repeated": 1,
+    assert {name: manifest[name] for name in ("records", "entries", "short", "unnamed", "repeated")} == {
+        "records": 2, "entries": 2, "short": 1, "unnamed": 1, "repeated": 1,
     }  # fmt: skip
     assert manifest["letter_counts"]["records_rejected"] == {"empty": 1}
     (tmp_path / "f.fa").write_text(text + f">a y\n{PROTEINS['p1']}\n")

@@ -77,6 +77,8 @@ class IndexCounts:
     """Records without an id, left out: nothing could be cited."""
     repeated: int = 0
     """Records left out because one of the same id, text and letters came before."""
+    short: int = 0
+    """Records of fewer letters than a k-mer: nothing finds them."""
 
 
 class _Part(NamedTuple):
@@ -124,7 +126,7 @@ def write_index(
         begin, first, letters = offsets[-1], len(offsets) - 1, 0
 
     with (folder / ENTRIES).open("wb") as handle:
-        for entry in _entries(sources, window, counts):
+        for entry in _entries(sources, window, size, counts):
             line = json.dumps(vars(entry), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
             handle.write(line)
             offsets.append(offsets[-1] + len(line))
@@ -160,7 +162,7 @@ def describe_files(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _entries(sources: Iterable[Source], window: int, counts: IndexCounts) -> Iterator[Entry]:
+def _entries(sources: Iterable[Source], window: int, kmer: int, counts: IndexCounts) -> Iterator[Entry]:
     """Yield the entries of all records. Raises InputError for two records of one id."""
     known: dict[str, str] = {}
     step = window - window // 5
@@ -181,6 +183,7 @@ def _entries(sources: Iterable[Source], window: int, counts: IndexCounts) -> Ite
         counts.records += 1
         counts.letters += num_letters
         counts.without_text += not text
+        counts.short += num_letters < kmer
         for start in range(0, num_letters - window + step, step) if num_letters > window else (0,):
             yield Entry(source.id, text, start, num_letters, source.sequence[start : start + window])
 

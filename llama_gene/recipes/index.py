@@ -88,8 +88,9 @@ def run(config: Config) -> Path:
         inputs = [{"path": str(path), "sha256": runtime.file_hash(path)} for path in files]
         runtime.write_manifest(folder, STAGE, config, **facts, letter_counts=counts, inputs=inputs)
     log = runtime.get_logger()
-    said = [f"{facts[name]:,}" for name in ("records", "letters", "entries", "without_text", "unnamed", "repeated")]
-    log.info("index: %s records, %s letters, %s entries; %s without a text, %s unnamed and %s repeated left out", *said)
+    said = [f"{facts[name]:,}" for name in ("records", "letters", "entries", "without_text", "short", "unnamed", "repeated")]
+    text = "index: %s records, %s letters, %s entries; %s without a text, %s too short to be found; %s unnamed and %s repeated left out"
+    log.info(text, *said)
     log.info("index: written to %s", config.output_dir)
     return config.output_dir
 
