@@ -102,7 +102,10 @@ def _overview() -> str:
 
 def script(stage: str) -> NoReturn:
     """Run `stage` with this process's arguments and exit: what the files of launch/ call under a launcher."""
-    sys.exit(main([stage, *sys.argv[1:]]))
+    code = main([stage, *sys.argv[1:]])
+    if code == 0:
+        runtime.leave_process_group()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

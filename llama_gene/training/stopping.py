@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from llama_gene import runtime
 from llama_gene.errors import LlamaGeneError
 from llama_gene.training.checkpoint import WHOLE, is_distributed
 
@@ -75,9 +76,7 @@ class StopOnSigterm(TrainerCallback):
         """Raise StoppedEarly, on every rank, when training was stopped before its last step: no final output must be written."""
         if self.stopped_at is not None:
             if is_distributed():
-                # a process whose neighbour leaves first is aborted in gloo's threads: seen once, exit code -6 instead of 0
-                torch.distributed.barrier()
-                torch.distributed.destroy_process_group()
+                runtime.leave_process_group()
             raise StoppedEarly(f"step {self.stopped_at}", self.saved)
 
 
