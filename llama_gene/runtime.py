@@ -182,10 +182,15 @@ def _plain_or_fail(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no fingerprint")
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def file_hash(path: Path) -> str:
     """Return the first 16 hex digits of the SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def hash_files(paths: Iterable[Path], known: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from llama_gene.errors import MismatchError
 from llama_gene.export.card import SEALED
 from llama_gene.export.structure import check_structure
 from llama_gene.export.tensors import refuse_pickles
-from llama_gene.runtime import MANIFEST_NAME, fingerprint, read_manifest, write_json
+from llama_gene.runtime import MANIFEST_NAME, fingerprint, read_manifest, sha256, write_json
 from llama_gene.tokenization.tokenizer import load_tokenizer, vocabulary_fingerprint
 
 ACTION = "Export the model again"
@@ -75,9 +74,3 @@ def file_names(folder: Path) -> list[str]:
     # A link counts even where it leads to a folder or nowhere: what stands behind it was not written here.
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()]
     return [name.as_posix() for name in names if name.as_posix() != MANIFEST_NAME and not any(part.startswith(".") for part in name.parts)]
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
